@@ -1,0 +1,101 @@
+# Two commands matter: `make run` starts a node, `make test` says whether a
+# change can be trusted. Both install what they need (see packaging/setup).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# One set of C++ flags for build and test, or the engine compiles twice.
+# The headers' folder goes through CPATH, which is not part of Go's cache key, so
+# that clones in different folders share the compiled engine.
+export CGO_CFLAGS := -O3 -march=x86-64-v3
+export CGO_CXXFLAGS := -O3 -march=x86-64-v3
+export CPATH := $(CURDIR)/build/include:/usr/include/stb
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+ADDRESS ?= localhost:8443
+DATA ?= build/data
+STARTER := build/packs/starter.pack
+PACK ?= $(wildcard $(STARTER))
+
+# The engine links C++; everything else is tested under the race detector.
+ENGINE_PACKAGES = ./models/engine/... ./models/gateway/... ./cmd/cloister/... ./test/...
+
+.PHONY: help
+help:
+	@echo "make run           build, fetch the starter pack, start a node on https://$(ADDRESS)"
+	@echo "make run PACK=F    the same with a model pack from a stick"
+	@echo "make test          everything needed to trust a change"
+	@echo "make build         build/cloister and build/cloister-verify"
+	@echo "make starter       build/packs/starter.pack"
+	@echo "make bench NAME=N  one benchmark: boot apply engine answer sync"
+	@echo "make chaos         the long crash and power-cut runs"
+	@echo "make verifiers     cloister-verify for Linux, Windows and macOS"
+
+.PHONY: setup-run setup-test
+setup-run setup-test: setup-%:
+	@packaging/setup/setup.sh $*
+
+# The engine's module carries no third-party headers; this one comes from another
+# module, the rest from the distribution.
+build/include/miniaudio/miniaudio.h: go.sum
+	@mkdir -p $(@D)
+	@go mod download
+	@cp -f "$$(go list -m -f '{{.Dir}}' github.com/gen2brain/malgo)/miniaudio.h" $@
+	@chmod u+w $@ && touch $@
+
+.PHONY: build
+build: setup-run build/include/miniaudio/miniaudio.h
+	@packaging/setup/build.sh build/cloister ./cmd/cloister -trimpath -ldflags '$(LDFLAGS)'
+	@CGO_ENABLED=0 packaging/setup/build.sh build/cloister-verify ./cmd/cloister-verify -trimpath -ldflags '$(LDFLAGS)'
+
+.PHONY: verifiers
+verifiers:
+	@for t in linux/amd64 windows/amd64 darwin/arm64 darwin/amd64; do \
+	  os=$${t%/*} arch=$${t#*/} ext=; [ $$os = windows ] && ext=.exe; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' \
+	    -o build/verifiers/cloister-verify-$$os-$$arch$$ext ./cmd/cloister-verify || exit 1; \
+	done; ls build/verifiers
+
+.PHONY: starter
+starter: setup-run
+	@[ -s $(STARTER) ] || go run ./packaging/starter -o $(STARTER)
+
+.PHONY: run
+run: build
+	@[ -n "$(PACK)" ] || $(MAKE) --no-print-directory starter || \
+	  echo "No starter pack could be fetched: the node runs with text search alone. Import a model later with: cloister model import FILE"
+	@pack="$(PACK)"; [ -n "$$pack" ] || { [ -s $(STARTER) ] && pack=$(STARTER); }; \
+	  exec build/cloister serve --data $(DATA) --listen $(ADDRESS) $${pack:+--pack "$$pack"}
+
+.PHONY: generate
+generate:
+	@go tool templ generate -path ui
+
+.PHONY: check
+check: build/include/miniaudio/miniaudio.h
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }
+	@go tool templ generate -path ui >/dev/null 2>&1 && git diff --exit-code --stat -- 'ui/*_templ.go' || \
+	  { echo "the generated pages differ from their templates: run make generate"; exit 1; }
+	@go vet ./...
+	@go tool staticcheck ./...
+
+.PHONY: test
+test: setup-test build
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory starter || [ "$$CI" != true ]
+	@test/run.sh
+
+.PHONY: bench
+bench: build
+	@[ -n "$(NAME)" ] || { echo "say which: make bench NAME=boot|apply|engine|answer|sync"; exit 2; }
+	@go run ./test/bench -name "$(NAME)" -out build/bench
+
+.PHONY: chaos
+chaos: build
+	@CLOISTER_KILLS=200 go test -count=1 -timeout 60m -run 'Kill|Crash' -v ./store/...
+	@CLOISTER_CUTS=50 go test -count=1 -timeout 60m -run 'PowerCut' -v ./store/...
+
+.PHONY: clean
+clean:
+	rm -rf build/cloister build/cloister-verify build/verifiers build/bench build/screenshots
