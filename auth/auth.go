@@ -43,10 +43,39 @@ type Principal struct {
 	ID         string     // opaque and stable; never a name or an address
 	Name       string     // for display only; never reaches policy or the audit record in clear
 	Roles      []Role     // people
-	Scopes     []string   // keys: "ask", "source", "model", "audit", "key", "policy"
+	Scopes     []string   // keys: see Scopes
 	Sources    []string   // keys: the sources it may read; empty = none
 	OnBehalfOf *Principal // agents: whose rights bound theirs
 }
+
+// The scopes of an API key. What each one lets a key do is written in the
+// starter policies.
+const (
+	ScopeAsk    = "ask"    // ask, and read the runs it started
+	ScopeSource = "source" // manage and sync the sources it was granted
+	ScopeModel  = "model"  // completions, vectors, the list of models
+	ScopeAudit  = "audit"  // read and export the audit log
+	ScopeKey    = "key"    // create (never wider than itself), list and revoke keys
+	ScopePolicy = "policy" // read and change policies
+)
+
+// Scopes lists every scope in the order people should see them.
+func Scopes() []string {
+	return []string{ScopeAsk, ScopeSource, ScopeModel, ScopeAudit, ScopeKey, ScopePolicy}
+}
+
+// Root is the person, key or node at the end of the chain of delegation: whose
+// rights bound the act and to whom its cost is attributed.
+// A chain longer than MaxDelegation is refused by policy; Root stops there.
+func (p Principal) Root() Principal {
+	for i := 0; p.OnBehalfOf != nil && i < MaxDelegation; i++ {
+		p = *p.OnBehalfOf
+	}
+	return p
+}
+
+// MaxDelegation bounds how many principals may act for one another in a row.
+const MaxDelegation = 3
 
 // Action is what is done to a resource.
 type Action string
@@ -93,6 +122,14 @@ var AuditLog = Resource{Type: "Log", ID: "audit"}
 // Run is the resource of a run and the principal that started it.
 func Run(id, owner string) Resource {
 	return Resource{Type: "Run", ID: id, Attrs: map[string]any{"owner": owner}}
+}
+
+// Actions lists every action, so that a policy can be checked for unknown ones.
+func Actions() []Action {
+	return []Action{
+		Ask, SourceRead, SourceManage, SourceFetch, ModelInfer, ModelEmbed, ModelManage, ModelList,
+		AuditRead, AuditExport, KeyManage, PolicyRead, PolicyManage, RunRead, SystemStatus, SessionManage,
+	}
 }
 
 // ErrDenied and ErrUnauthenticated are the two refusals: "not you" and "who are
