@@ -1,0 +1,183 @@
+package mainjob
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/cloister-os/cloister/test/sink"
+)
+
+// TestMain is also the program that runs inside the namespace.
+func TestMain(m *testing.M) {
+	switch os.Getenv("MAINJOB") {
+	case "walk":
+		os.Exit(inside())
+	case "dial":
+		if c, err := net.DialTimeout("tcp", "192.0.2.9:443", time.Second); err == nil {
+			c.Close()
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func inside() int {
+	seed, err := strconv.ParseUint(os.Getenv("MAINJOB_SEED"), 10, 64)
+	if err != nil {
+		fmt.Println("MAINJOB_SEED:", err)
+		return 2
+	}
+	j := &job{dir: os.Getenv("MAINJOB_DIR"), binary: os.Getenv("MAINJOB_BINARY"), verifier: os.Getenv("MAINJOB_VERIFIER"),
+		pack: os.Getenv("MAINJOB_PACK"), seed: seed, log: os.Stdout}
+	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
+	defer cancel()
+	r, err := j.walk(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	b, err := json.Marshal(r)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(j.dir, "report.json"), b, 0o600)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func TestMainJobWithTextSearchAlone(t *testing.T) { mainJob(t, "") }
+
+func TestMainJobWithTheStarterPack(t *testing.T) {
+	pack := built(t, "packs/starter.pack")
+	if _, err := os.Stat(pack); err != nil {
+		t.Skip("there is no starter pack: run make starter")
+	}
+	mainJob(t, pack)
+}
+
+// built is the path of something that make has built.
+func built(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../build", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func mainJob(t *testing.T, pack string) {
+	if why := sink.Reason(); why != "" {
+		t.Skip(why)
+	}
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("CLOISTER_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("seed %d (repeat with CLOISTER_SEED=%d)", seed, seed)
+	s := sink.New(t)
+	r := walkInside(t, s, pack, seed)
+	if frames := s.Frames(); len(frames) > 0 {
+		t.Errorf("%d packets left the building, the first of them: %s", len(frames), frames[0])
+	}
+	judge(t, r)
+	planted(t, s)
+}
+
+func walkInside(t *testing.T, s *sink.Sink, pack string, seed uint64) *report {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := s.Command(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "MAINJOB=walk", "MAINJOB_DIR="+dir, fmt.Sprintf("MAINJOB_SEED=%d", seed), "MAINJOB_PACK="+pack,
+		"MAINJOB_BINARY="+built(t, "cloister"), "MAINJOB_VERIFIER="+built(t, "cloister-verify"))
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+// planted shows that a packet which leaves would have been seen.
+func planted(t *testing.T, s *sink.Sink) {
+	t.Helper()
+	cmd := s.Command(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "MAINJOB=dial")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if len(s.Frames()) == 0 {
+		t.Error("the sink did not see a planted dial, so seeing nothing proves nothing")
+	}
+}
+
+func judge(t *testing.T, r *report) {
+	t.Helper()
+	s := r.Score
+	for _, m := range s.Misses {
+		t.Log(m)
+	}
+	for _, f := range s.FalseAnswers {
+		t.Log("FALSE ANSWER ", f)
+	}
+	for _, k := range slices.Sorted(func(yield func(string) bool) {
+		for k := range s.ByShape {
+			if !yield(k) {
+				return
+			}
+		}
+	}) {
+		t.Logf("%-16s %d of %d", k, s.ByShape[k][0], s.ByShape[k][1])
+	}
+	sort.Float64s(s.Milliseconds)
+	if n := len(s.Milliseconds); n > 0 {
+		t.Logf("latency p50 %.0f ms, p95 %.0f ms", s.Milliseconds[n/2], s.Milliseconds[n*95/100])
+	}
+	atLeast(t, "cited evidence holds the fact", s.Evidence, s.Asked, 90)
+	atLeast(t, "graph shapes right in the generator's wording", s.GraphRight, s.Graph, 95)
+	atLeast(t, "the unanswerable is not answered", s.Refused, s.Unanswerable, 90)
+	if s.Unsupported > 0 {
+		t.Errorf("%d names, numbers or dates stand in answers without standing in their citations", s.Unsupported)
+	}
+	if s.BadCitations > 0 {
+		t.Errorf("%d answers have a citation that is not what it says", s.BadCitations)
+	}
+	for name, wrong := range r.Facts {
+		if wrong != "" {
+			t.Errorf("it is not so that %s: %s", name, wrong)
+		}
+	}
+}
+
+func atLeast(t *testing.T, what string, n, of, percent int) {
+	t.Helper()
+	if of == 0 {
+		t.Errorf("%s: nothing was asked", what)
+		return
+	}
+	t.Logf("%s: %d of %d (%.1f %%)", what, n, of, 100*float64(n)/float64(of))
+	if n*100 < of*percent {
+		t.Errorf("%s for %d of %d, wanted %d %%", what, n, of, percent)
+	}
+}
