@@ -1,0 +1,107 @@
+// Package blob keeps content-addressed files: a blob's name is the SHA-256 of
+// its bytes, so it never changes, and a name in a transaction says exactly
+// which bytes were meant.
+//
+// It promises: when Put returns, the bytes and their name are durable, so the
+// transaction that names them may be applied; a crash leaves a whole blob or
+// none (and at most a temporary file, removed by the next Open); a read never
+// returns bytes that do not belong to the name. One blob may hold at most
+// Config.MaxBytes.
+//
+// It may import nothing of Cloister.
+package blob
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// The ways a blob can fail.
+var (
+	ErrNotFound = errors.New("blob not found")
+	ErrCorrupt  = errors.New("blob is damaged: its bytes do not match its name")
+	ErrTooLarge = errors.New("too large for one blob")
+)
+
+// Hash is the SHA-256 of a blob's bytes and so its name.
+type Hash [32]byte
+
+// String is the hash in lower-case hexadecimal.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText makes the hash hexadecimal in JSON.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText undoes MarshalText.
+func (h *Hash) UnmarshalText(b []byte) (err error) {
+	*h, err = Parse(string(b))
+	return err
+}
+
+// Parse undoes String.
+func Parse(s string) (Hash, error) {
+	var h Hash
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(h) {
+		return h, fmt.Errorf("%q is not a SHA-256 in hexadecimal", s)
+	}
+	copy(h[:], b)
+	return h, nil
+}
+
+// DefaultMaxBytes bounds one blob: large enough for a model's weights.
+const DefaultMaxBytes = 64 << 30
+
+// verifiedMax is how many names are remembered as read and found whole.
+const verifiedMax = 4096
+
+// Store is a folder of blobs. It is safe for concurrent use; only one Store may
+// be open on a folder.
+type Store struct {
+	dir      string
+	maxBytes int64
+
+	mu       sync.Mutex
+	verified map[Hash]stamp // files found whole since Open, as they were then
+	folders  map[string]bool
+}
+
+// stamp tells whether a file has been touched since it was verified.
+type stamp struct {
+	size    int64
+	mtimeNs int64
+}
+
+// Open opens the folder, makes it if need be, and removes what a crash left.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir, maxBytes: DefaultMaxBytes, verified: map[Hash]stamp{}, folders: map[string]bool{}}
+	if err := os.RemoveAll(s.tmp()); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	if err := os.MkdirAll(s.tmp(), 0o700); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	if err := syncFolder(dir); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Store) tmp() string { return filepath.Join(s.dir, "tmp") }
+
+func (s *Store) folder(h Hash) string { return filepath.Join(s.dir, hex.EncodeToString(h[:1])) }
+
+func (s *Store) path(h Hash) string { return filepath.Join(s.folder(h), h.String()) }
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	return errors.Join(err, f.Close())
+}

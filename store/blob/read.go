@@ -1,0 +1,164 @@
+package blob
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+)
+
+// Open opens a blob for reading, after all of its bytes were found to match its
+// name (once for each file as it stands, then remembered).
+func (s *Store) Open(h Hash) (io.ReadSeekCloser, int64, error) {
+	f, err := os.Open(s.path(h))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("%w: %s", ErrNotFound, h)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	size, err := s.verify(f, h)
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, size, nil
+}
+
+// ReadRange returns the bytes [start, end) of a blob.
+func (s *Store) ReadRange(h Hash, start, end int64) ([]byte, error) {
+	f, size, err := s.Open(h)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if start < 0 || end < start || end > size {
+		return nil, fmt.Errorf("read blob %s: there are no bytes [%d, %d) in %d bytes", h, start, end, size)
+	}
+	if _, err := f.Seek(start, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	b := make([]byte, end-start)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	return b, nil
+}
+
+// Read returns a whole blob, or ErrTooLarge when it holds more than max bytes.
+func (s *Store) Read(h Hash, max int64) ([]byte, error) {
+	f, size, err := s.Open(h)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	if size > max {
+		return nil, fmt.Errorf("%w: blob %s has %d bytes, expected at most %d", ErrTooLarge, h, size, max)
+	}
+	return s.ReadRange(h, 0, size)
+}
+
+// Has reports whether the blob is there; its bytes are not looked at.
+func (s *Store) Has(h Hash) bool {
+	_, err := os.Stat(s.path(h))
+	return err == nil
+}
+
+// Delete removes a blob; removing what is not there is no error. The caller
+// knows that no kept version names it.
+func (s *Store) Delete(h Hash) error {
+	s.mu.Lock()
+	delete(s.verified, h)
+	s.mu.Unlock()
+	err := os.Remove(s.path(h))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("delete blob %s: %w", h, err)
+	}
+	return syncFolder(s.folder(h))
+}
+
+// List yields the name and size of every blob, in the order of their names.
+func (s *Store) List() iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for first := range 256 {
+			dir := filepath.Join(s.dir, hex.EncodeToString([]byte{byte(first)}))
+			entries, err := os.ReadDir(dir)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				yield(Info{}, fmt.Errorf("list blobs: %w", err))
+				return
+			}
+			for _, e := range entries {
+				if !listOne(e, yield) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Info is a blob's name and size.
+type Info struct {
+	Hash Hash
+	Size int64
+}
+
+func listOne(e os.DirEntry, yield func(Info, error) bool) bool {
+	h, err := Parse(e.Name())
+	if err != nil {
+		return true // not ours
+	}
+	info, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return true // deleted in the meantime
+	}
+	if err != nil {
+		return yield(Info{}, fmt.Errorf("list blobs: %w", err))
+	}
+	return yield(Info{Hash: h, Size: info.Size()}, nil)
+}
+
+// verify hashes the file unless it was verified as it stands, and leaves it at
+// its beginning.
+func (s *Store) verify(f *os.File, h Hash) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	now := stamp{info.Size(), info.ModTime().UnixNano()}
+	s.mu.Lock()
+	known, ok := s.verified[h]
+	s.mu.Unlock()
+	if ok && known == now {
+		return now.size, nil
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return 0, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	if Hash(sum.Sum(nil)) != h {
+		return 0, fmt.Errorf("%w: %s", ErrCorrupt, h)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return 0, fmt.Errorf("read blob %s: %w", h, err)
+	}
+	s.remember(h, now)
+	return now.size, nil
+}
+
+func (s *Store) remember(h Hash, now stamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.verified) >= verifiedMax {
+		clear(s.verified)
+	}
+	s.verified[h] = now
+}
