@@ -1,0 +1,93 @@
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/cloister-os/cloister/store"
+)
+
+// Sealer keeps the openings of personal fields from whoever reads the disk. It
+// is what seal.Keys offers.
+type Sealer interface {
+	Seal(aad, plain []byte) ([]byte, error)
+	Open(aad, sealed []byte) ([]byte, error)
+}
+
+// Config is what a Log needs. All but Logger are required; Sealer may be nil
+// where no personal fields are kept.
+type Config struct {
+	Store       store.Store
+	Signer      note.Signer // Ed25519; its name is the log's origin line
+	VerifierKey string      // the public half of Signer in the C2SP "vkey" form
+	Sealer      Sealer
+	Logger      *slog.Logger // nil = slog.Default
+}
+
+// Log signs, reads and exports the audit log. It is safe for concurrent use.
+type Log struct {
+	store  store.Store
+	sealer Sealer
+	logger *slog.Logger
+
+	mu    sync.Mutex // guards all below; held while signing
+	key   signingKey
+	begun bool // the store agrees with key
+}
+
+// New returns a Log. It reads and writes nothing yet.
+func New(c Config) (*Log, error) {
+	key, err := newSigningKey(c.Signer, c.VerifierKey)
+	if err != nil {
+		return nil, err
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return &Log{store: c.Store, sealer: c.Sealer, logger: c.Logger, key: key}, nil
+}
+
+// Fingerprint is the fingerprint of the log key, to be noted at setup and given
+// to cloister-verify.
+func (l *Log) Fingerprint() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.key.fingerprint
+}
+
+// Entry is a record as the log holds it.
+type Entry struct {
+	Seq     uint64
+	Version store.Version
+	Time    time.Time // leader time of its group
+	Record  Record
+	Leaf    []byte // the canonical JSON
+}
+
+// Checkpoint is a signed statement of the log's size and root.
+type Checkpoint struct {
+	Origin string
+	Size   uint64
+	Root   [32]byte
+	Epoch  uint64
+	Time   time.Time // leader time of the newest group it covers
+	Note   []byte    // the signed note, as it is published
+}
+
+// run is how often Run looks whether the log grew, and when it then signs.
+const (
+	lookEvery   = 100 * time.Millisecond
+	signEvery   = time.Second
+	signRecords = 1000
+)
+
+// Run signs a checkpoint one second or 1,000 records after the last, whenever
+// the log grew, until the context ends (nil) or the log contradicts its own
+// last checkpoint (ErrForked) or key (ErrKey), which no retry heals.
+func (l *Log) Run(ctx context.Context) error {
+	return l.run(ctx)
+}
