@@ -1,0 +1,337 @@
+package run
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/blob"
+)
+
+// Blobs keeps what is too large for the journal. *blob.Store is one.
+type Blobs interface {
+	Put(ctx context.Context, r io.Reader) (blob.Hash, int64, error)
+	Open(h blob.Hash) (io.ReadSeekCloser, int64, error)
+}
+
+// Config is what an Engine needs. Store, Door, Blobs and Node are required.
+type Config struct {
+	Store  store.Store
+	Door   guard.Door
+	Blobs  Blobs
+	Node   string // this node's name; one process at a time has it
+	Agents []Agent
+	// Rights returns the owner's rights as they are now; an error ends the run.
+	// nil: as they were when the run was started.
+	Rights   func(context.Context, auth.Principal) (auth.Principal, error)
+	Parallel int           // runs that are worked on at once; 0 = 32
+	Waiting  int           // starts that may wait for one of those places; 0 = 256
+	Lease    time.Duration // a worker silent for so long is dead; 0 = 15 s
+	Longest  time.Duration // a run may take so long; 0 = 10 min
+	Logger   *slog.Logger  // nil = slog.Default()
+	Now      func() time.Time
+}
+
+// Engine works on runs. All methods are safe for concurrent use.
+type Engine struct {
+	cfg    Config
+	boot   string // this process, to tell it from the one before on the same node
+	agents map[string]*Agent
+	ctx    context.Context // ends when the engine stops
+	stop   context.CancelFunc
+	places chan struct{} // one token a run that is worked on
+	work   sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	waiting int
+	active  map[ID]context.CancelCauseFunc
+	seen    map[ID]sighting // leases of others
+	closed  bool
+}
+
+// sighting is when this engine first saw a lease at a version, by its own clock:
+// clocks of different nodes are never compared.
+type sighting struct {
+	version store.Version
+	since   time.Time
+}
+
+// New returns an engine that works on nothing until Resume or Start.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Store == nil || cfg.Door == nil || cfg.Blobs == nil || cfg.Node == "" {
+		return nil, errors.New("run engine: needs a store, a door, blobs and a node's name")
+	}
+	cfg.Parallel = or(cfg.Parallel, 32)
+	cfg.Waiting = or(cfg.Waiting, 256)
+	cfg.Lease = or(cfg.Lease, 15*time.Second)
+	cfg.Longest = or(cfg.Longest, 10*time.Minute)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	e := &Engine{
+		cfg: cfg, boot: rand.Text(), agents: map[string]*Agent{}, places: make(chan struct{}, cfg.Parallel),
+		active: map[ID]context.CancelCauseFunc{}, seen: map[ID]sighting{},
+	}
+	for i := range cfg.Agents {
+		a := &cfg.Agents[i]
+		if err := a.validate(); err != nil {
+			return nil, err
+		}
+		if e.agents[a.Name] != nil {
+			return nil, fmt.Errorf("agent %q is there twice", a.Name)
+		}
+		e.agents[a.Name] = a
+	}
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	return e, nil
+}
+
+func or[T int | time.Duration](v, other T) T {
+	if v <= 0 {
+		return other
+	}
+	return v
+}
+
+// Start begins a run of an agent for a principal and returns when its first
+// step's intent is durable. Input must encode as CBOR.
+func (e *Engine) Start(ctx context.Context, p auth.Principal, agent string, input any) (ID, error) {
+	return e.StartOnce(ctx, p, "", agent, input)
+}
+
+// StartOnce is Start with an idempotency key: a second call of the same
+// principal with the same key returns the first call's run.
+func (e *Engine) StartOnce(ctx context.Context, p auth.Principal, key, agent string, input any) (ID, error) {
+	a := e.agents[agent]
+	if a == nil {
+		return "", fmt.Errorf("%q: %w", agent, ErrUnknown)
+	}
+	in, err := encode(input)
+	if err != nil {
+		return "", fmt.Errorf("input of agent %s: %w", agent, err)
+	}
+	if len(in) > MaxInput || len(key) > 200 {
+		return "", fmt.Errorf("input of agent %s: at most %d bytes, and 200 for its key", agent, MaxInput)
+	}
+	if err := e.place(ctx); err != nil {
+		return "", err
+	}
+	w, err := e.create(ctx, p, key, a, in)
+	if err != nil {
+		e.leave()
+		if errors.Is(err, store.ErrConflict) && key != "" {
+			return e.started(ctx, p, key)
+		}
+		return "", err
+	}
+	e.launch(w)
+	return w.h.rec.ID, nil
+}
+
+// place takes a place to work, waiting for one with few others.
+func (e *Engine) place(ctx context.Context) error {
+	select {
+	case e.places <- struct{}{}:
+		return nil
+	default:
+	}
+	e.mu.Lock()
+	if e.waiting >= e.cfg.Waiting {
+		e.mu.Unlock()
+		return ErrBusy
+	}
+	e.waiting++
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		e.waiting--
+		e.mu.Unlock()
+	}()
+	select {
+	case e.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.ctx.Done():
+		return ErrStopping
+	}
+}
+
+func (e *Engine) leave() { <-e.places }
+
+// create commits a run's first transaction: the run, the lease, the first
+// step's intent and the first event.
+func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Agent, in []byte) (*worker, error) {
+	now := e.cfg.Now().UTC()
+	id := newID(now)
+	t := e.turn(a, held{
+		rec: record{
+			V: recordVersion, ID: id, Agent: a.Name, Version: a.Version(), Owner: ownerOf(p), Input: in,
+			State: Running, NextSeq: 1, Started: now,
+		},
+		lease: e.newLease(1),
+	})
+	value, err := encode(id)
+	if err != nil {
+		return nil, err
+	}
+	t.tx.Put(byOwner.Key(string(p.Kind), p.ID, string(id)), value)
+	if key != "" {
+		k := starts.Key(string(p.Kind), p.ID, key)
+		t.tx.Check(k, 0)
+		t.tx.Put(k, value)
+	}
+	if err := t.begin(ctx, nil); err != nil {
+		return nil, err
+	}
+	e.reserve(id) // before the lease is there for a sweep to find
+	h, err := t.commit(ctx)
+	if err != nil {
+		e.forget(id)
+		return nil, err
+	}
+	return &worker{e: e, agent: a, h: h, permit: t.permit, results: map[string][]byte{}}, nil
+}
+
+func (e *Engine) newLease(epoch uint64) lease {
+	return lease{V: recordVersion, Node: e.cfg.Node, Boot: e.boot, Epoch: epoch, TTL: e.cfg.Lease}
+}
+
+func (e *Engine) started(ctx context.Context, p auth.Principal, key string) (ID, error) {
+	var id ID
+	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) error {
+		item, err := s.Get(starts.Key(string(p.Kind), p.ID, key))
+		if err != nil {
+			return err
+		}
+		return decode(item.Value, &id)
+	})
+	return id, err
+}
+
+// reserve marks a run as worked on here, so that no sweep takes it.
+func (e *Engine) reserve(id ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.active[id] = func(error) {}
+}
+
+func (e *Engine) forget(id ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.active, id)
+}
+
+// launch works on a run in the background. The worker has a place and the run
+// is reserved.
+func (e *Engine) launch(w *worker) {
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id := w.h.rec.ID
+	if e.closed {
+		cancel(ErrStopping)
+		delete(e.active, id)
+		e.leave()
+		return // its lease is on record: the next process goes on with it
+	}
+	e.active[id] = cancel
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		defer e.leave()
+		defer e.forget(id)
+		defer cancel(nil)
+		w.work(ctx)
+	}()
+}
+
+// Cancel ends a run. Only the principal that started it may. It returns when the
+// end is in the journal.
+func (e *Engine) Cancel(ctx context.Context, p auth.Principal, id ID) error {
+	h, err := e.load(ctx, id)
+	if err != nil {
+		return err
+	}
+	if h.rec.Owner.Kind != p.Kind || h.rec.Owner.ID != p.ID {
+		return fmt.Errorf("stop a run that somebody else started: %w", auth.ErrDenied)
+	}
+	req := guard.Request{Principal: p, Action: auth.Ask, Resource: auth.TheSystem, Run: string(id), Detail: map[string]any{"stop": true}}
+	return e.cfg.Door.Do(ctx, req, func(ctx context.Context, _ *guard.Permit) (guard.Outcome, error) {
+		return guard.Outcome{Status: "ok"}, e.cancel(ctx, id)
+	})
+}
+
+// cancel takes the run's lease away, so that its worker, wherever it is, can no
+// longer commit, and writes the end.
+func (e *Engine) cancel(ctx context.Context, id ID) error {
+	for range 100 {
+		h, err := e.load(ctx, id)
+		if err != nil {
+			return err
+		}
+		if h.rec.State != Running {
+			return ErrEnded
+		}
+		t := e.turn(e.agents[h.rec.Agent], h)
+		if err := t.end(Cancelled, "", Event{Kind: KindCancelled, Data: []byte("{}")}); err != nil {
+			return err
+		}
+		_, err = t.commit(ctx)
+		if errors.Is(err, store.ErrConflict) {
+			continue // its worker was quicker: a step has ended
+		}
+		e.mu.Lock()
+		if stop := e.active[id]; stop != nil {
+			stop(ErrCancelled)
+		}
+		e.mu.Unlock()
+		return err
+	}
+	return ErrBusy
+}
+
+func (e *Engine) load(ctx context.Context, id ID) (held, error) {
+	var h held
+	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) (err error) {
+		h, err = load(s, id)
+		return err
+	})
+	return h, err
+}
+
+// Close stops working. Steps under way are given up; the runs go on when an
+// engine next resumes them.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.stop()
+	e.work.Wait()
+	return nil
+}
+
+// newID is 48 bits of milliseconds and 80 random ones.
+func newID(now time.Time) ID {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
+	rand.Read(b[6:])
+	return ID(strings.ToLower(sortable.EncodeToString(b[:])))
+}
+
+// sortable keeps the order of what it encodes, in either case.
+var sortable = base32.HexEncoding.WithPadding(base32.NoPadding)

@@ -1,0 +1,176 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloister-os/cloister/store"
+)
+
+// Resume takes over what earlier processes left, now, and then, until the
+// context or the engine ends, whatever other processes leave. A run whose lease
+// names this node and another boot is taken over at once, because two
+// processes are never one node; another node's when its lease has not changed
+// for its whole life, as measured here.
+func (e *Engine) Resume(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.ctx, cancel)()
+	tick := time.NewTicker(e.cfg.Lease / 3)
+	defer tick.Stop()
+	for {
+		if err := e.sweep(ctx); err != nil && ctx.Err() == nil {
+			e.cfg.Logger.Warn("runs could not be resumed", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// sweep takes over every run that nobody works on.
+func (e *Engine) sweep(ctx context.Context) error {
+	dead, err := e.dead(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range dead {
+		select {
+		case e.places <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		e.reserve(id)
+		w, err := e.takeOver(ctx, id)
+		if w == nil || err != nil {
+			e.forget(id)
+			e.leave()
+			if err != nil && !errors.Is(err, store.ErrConflict) {
+				errs = append(errs, fmt.Errorf("run %s: %w", id, err))
+			}
+			continue
+		}
+		e.launch(w)
+	}
+	return errors.Join(errs...)
+}
+
+// dead lists the runs whose worker is gone.
+func (e *Engine) dead(ctx context.Context) ([]ID, error) {
+	var dead []ID
+	seen := map[ID]sighting{}
+	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) error {
+		for item, err := range s.Scan(leases.Prefix(), "") {
+			if err != nil {
+				return err
+			}
+			parts, ok := leases.Parts(item.Key)
+			if !ok || len(parts) != 1 {
+				return fmt.Errorf("lease with a strange key %q", item.Key)
+			}
+			var l lease
+			if err := decode(item.Value, &l); err != nil {
+				return fmt.Errorf("lease %q: %w", item.Key, err)
+			}
+			id := ID(parts[0])
+			if e.gone(id, l, item.Version, seen) {
+				dead = append(dead, id)
+			}
+		}
+		return nil
+	})
+	e.mu.Lock()
+	e.seen = seen
+	e.mu.Unlock()
+	return dead, err
+}
+
+func (e *Engine) gone(id ID, l lease, v store.Version, seen map[ID]sighting) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l.Node == e.cfg.Node {
+		_, working := e.active[id]
+		return l.Boot != e.boot || !working
+	}
+	last, ok := e.seen[id]
+	if !ok || last.version != v {
+		last = sighting{v, time.Now()}
+	}
+	seen[id] = last
+	return time.Since(last.since) > l.TTL
+}
+
+// takeOver makes this process the run's worker, or ends the run when it cannot
+// go on. A nil worker means that there is nothing left to do.
+func (e *Engine) takeOver(ctx context.Context, id ID) (*worker, error) {
+	h, err := e.load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if h.rec.State != Running {
+		return nil, nil
+	}
+	a := e.agents[h.rec.Agent]
+	if why := e.unfit(a, h); why != nil {
+		return nil, e.giveUp(ctx, a, h, why)
+	}
+	results, err := e.results(ctx, id, h.rec.Next)
+	if err != nil {
+		return nil, e.giveUp(ctx, a, h, err)
+	}
+	var before []byte
+	if h.rec.Next > 0 {
+		before = results[a.Steps[h.rec.Next-1].name]
+	}
+	t := e.turn(a, h)
+	t.h.lease = e.newLease(h.lease.Epoch + 1)
+	if err := t.begin(ctx, before); err != nil {
+		if refused(err) {
+			return nil, e.giveUp(ctx, a, h, err)
+		}
+		return nil, err
+	}
+	now, err := t.commit(ctx)
+	if errors.Is(err, store.ErrLimit) {
+		return nil, e.giveUp(ctx, a, h, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &worker{e: e, agent: a, h: now, permit: t.permit, results: results}, nil
+}
+
+// unfit says why a run cannot go on here, or nil.
+func (e *Engine) unfit(a *Agent, h held) error {
+	switch {
+	case a == nil:
+		return fmt.Errorf("agent %s: %w", h.rec.Agent, ErrUnknown)
+	case a.Version() != h.rec.Version:
+		return fmt.Errorf("agent %s has changed since the run was started; start it again", h.rec.Agent)
+	case h.rec.Attempt >= MaxAttempts:
+		return fmt.Errorf("the node stopped %d times during step %s; it will not be tried again", h.rec.Attempt, a.Steps[h.rec.Next].name)
+	case a.Steps[h.rec.Next].effect == Unsafe:
+		return ErrInDoubt
+	case e.cfg.Now().Sub(h.rec.Started) > e.cfg.Longest:
+		return ErrTooLong
+	}
+	return nil
+}
+
+func (e *Engine) giveUp(ctx context.Context, a *Agent, h held, why error) error {
+	t := e.turn(a, h)
+	name := ""
+	if a != nil && h.rec.Next < len(a.Steps) {
+		name = a.Steps[h.rec.Next].name
+	}
+	if err := t.end(Failed, plain(why), failure(name, why)); err != nil {
+		return err
+	}
+	_, err := t.commit(ctx)
+	return err
+}

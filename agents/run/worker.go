@@ -1,0 +1,214 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/store"
+)
+
+// worker does the steps of one run, one after the other.
+type worker struct {
+	e       *Engine
+	agent   *Agent
+	h       held              // as last committed
+	results map[string][]byte // of the steps that are done
+	permit  *guard.Permit     // of the next step
+}
+
+// work does steps until the run has ended, or gives up: whoever resumes finds
+// the journal as the last commit left it.
+func (w *worker) work(ctx context.Context) {
+	deadline := w.h.rec.Started.Add(w.e.cfg.Longest)
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrTooLong)
+	defer cancel()
+	for w.h.rec.State == Running {
+		if err := w.step(ctx); err != nil {
+			if w.e.ctx.Err() == nil && !errors.Is(context.Cause(ctx), ErrCancelled) && !errors.Is(err, store.ErrConflict) {
+				w.e.cfg.Logger.Warn("run left to be resumed", "run", w.h.rec.ID, "step", w.current().name, "err", err)
+			}
+			return
+		}
+	}
+}
+
+func (w *worker) current() Step { return w.agent.Steps[w.h.rec.Next] }
+
+// step does the next step and commits its end with the beginning of the one
+// after it. An error means that nothing was committed.
+func (w *worker) step(ctx context.Context) error {
+	call := &Call{
+		run: w.h.rec.ID, step: w.current().name, permit: w.permit,
+		principal: w.agent.principal(w.h.rec.Owner.principal()),
+		input:     w.h.rec.Input, results: w.results, room: MaxEvents - MaxSteps - int(w.h.rec.NextSeq),
+	}
+	out, err := w.do(ctx, call)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ErrTooLong) {
+		return cause // stopping or cancelled: what the step returned says nothing
+	} else if cause != nil {
+		err = ErrTooLong
+	}
+	commit, cancel := context.WithTimeout(w.e.ctx, w.e.cfg.Lease)
+	defer cancel()
+	if err != nil {
+		return w.fail(commit, call, err)
+	}
+	b, err := encode(out)
+	if err != nil {
+		return w.fail(commit, call, err)
+	}
+	if w.h.rec.Next+1 == len(w.agent.Steps) {
+		return w.finish(commit, call, out, b)
+	}
+	return w.succeed(commit, call, b)
+}
+
+// do executes the step while its lease is kept alive. Its intent is durable: the
+// commit that made it current has returned.
+func (w *worker) do(ctx context.Context, call *Call) (out any, err error) {
+	release := w.renew()
+	defer release()
+	defer func() {
+		if r := recover(); r != nil {
+			w.e.cfg.Logger.Error("a step panicked", "run", call.run, "step", call.step, "panic", r, "stack", string(debug.Stack()))
+			err = errors.New("the step panicked; the node's log says where")
+		}
+	}()
+	out, err = w.current().do(ctx, call)
+	if err == nil {
+		err = call.err
+	}
+	return out, err
+}
+
+// renew rewrites the lease every third of its life until release is called,
+// which waits for a renewal under way.
+func (w *worker) renew() (release func()) {
+	ctx, cancel := context.WithCancel(w.e.ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(w.e.cfg.Lease / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			value, err := encode(w.h.lease)
+			if err != nil {
+				return
+			}
+			key := leases.Key(string(w.h.rec.ID))
+			tx := store.NewTx()
+			tx.Check(key, w.h.leaseAt)
+			tx.Put(key, value)
+			// Without the context's end: the outcome must be known.
+			res, err := w.e.cfg.Store.Apply(context.WithoutCancel(ctx), tx)
+			if err != nil {
+				return // lost, or the store is in trouble: the commit will tell
+			}
+			w.h.leaseAt = res.Version
+		}
+	})
+	return func() { cancel(); done.Wait() }
+}
+
+// succeed journals the step's result and begins the next.
+func (w *worker) succeed(ctx context.Context, call *Call, out []byte) error {
+	kept, err := w.e.keep(ctx, out)
+	if err != nil {
+		return w.fail(ctx, call, err)
+	}
+	t := w.e.turn(w.agent, w.h)
+	if err := t.done(w.permit, call, kept); err != nil {
+		return err
+	}
+	t.h.rec.Next, t.h.rec.Attempt = t.h.rec.Next+1, 0
+	err = t.begin(ctx, out)
+	if err == nil {
+		err = w.commit(ctx, t)
+	}
+	if refused(err) {
+		return w.refuse(ctx, call, kept, err)
+	}
+	if err == nil {
+		w.results[call.step] = out
+	}
+	return err
+}
+
+// finish journals the last step's result and ends the run.
+func (w *worker) finish(ctx context.Context, call *Call, out any, b []byte) error {
+	ev, err := w.finalEvent(ctx, call.step, out)
+	if err != nil {
+		return w.fail(ctx, call, err)
+	}
+	kept, err := w.e.keep(ctx, b)
+	if err != nil {
+		return w.fail(ctx, call, err)
+	}
+	t := w.e.turn(w.agent, w.h)
+	if err := t.done(w.permit, call, kept); err != nil {
+		return err
+	}
+	if err := t.end(Done, "", ev); err != nil {
+		return err
+	}
+	return w.commit(ctx, t)
+}
+
+// refuse journals the step's result and ends the run, because the next step
+// may not begin.
+func (w *worker) refuse(ctx context.Context, call *Call, kept payload, why error) error {
+	t := w.e.turn(w.agent, w.h)
+	if err := t.done(w.permit, call, kept); err != nil {
+		return err
+	}
+	t.h.rec.Next++
+	if err := t.end(Failed, plain(why), failure(t.current().name, why)); err != nil {
+		return err
+	}
+	return w.commit(ctx, t)
+}
+
+// fail ends the run, because the step did not succeed.
+func (w *worker) fail(ctx context.Context, call *Call, why error) error {
+	t := w.e.turn(w.agent, w.h)
+	w.e.cfg.Door.Finish(t.tx, w.permit, guard.Outcome{Status: "failed", Error: plain(why), Cost: call.cost, Usage: call.usage})
+	t.h.rec.Cost += call.cost
+	if err := t.end(Failed, plain(why), failure(call.step, why)); err != nil {
+		return err
+	}
+	return w.commit(ctx, t)
+}
+
+func (w *worker) commit(ctx context.Context, t *turn) error {
+	h, err := t.commit(ctx)
+	if err == nil {
+		w.h, w.permit = h, t.permit
+	}
+	return err
+}
+
+// finalEvent carries the last step's result as JSON.
+func (w *worker) finalEvent(ctx context.Context, step string, out any) (Event, error) {
+	b, err := json.Marshal(out)
+	if err != nil {
+		return Event{}, err
+	}
+	ev := Event{Kind: KindFinal, Step: step, Data: b}
+	if len(b) > inlineBytes {
+		large, err := w.e.keep(ctx, b)
+		if err != nil {
+			return Event{}, err
+		}
+		ev.Data, ev.Large = json.RawMessage("null"), &large
+	}
+	return ev, nil
+}
