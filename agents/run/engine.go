@@ -138,8 +138,9 @@ func (e *Engine) StartOnce(ctx context.Context, p auth.Principal, key, agent str
 		}
 		return "", err
 	}
+	id := w.h.rec.ID
 	e.launch(w)
-	return w.h.rec.ID, nil
+	return id, nil
 }
 
 // place takes a place to work, waiting for one with few others.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -75,7 +76,7 @@ func (w *worker) do(ctx context.Context, call *Call) (out any, err error) {
 	defer release()
 	defer func() {
 		if r := recover(); r != nil {
-			w.e.cfg.Logger.Error("a step panicked", "run", call.run, "step", call.step, "panic", r, "stack", string(debug.Stack()))
+			w.e.cfg.Logger.Error("a step panicked", "run", call.run, "step", call.step, "panic", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
 			err = errors.New("the step panicked; the node's log says where")
 		}
 	}()
