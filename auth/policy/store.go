@@ -1,0 +1,221 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/cloister-os/cloister/store"
+)
+
+const (
+	policies store.Space = "H/policy/"
+	seeded   store.Space = "H/policies-seeded/" // one key: the starter policies were written once
+)
+
+// stored is the value of a policy's key.
+type stored struct {
+	V    uint   `cbor:"v"`
+	Text string `cbor:"text"`
+}
+
+func encode(v any) []byte {
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	b, err := mode.Marshal(v)
+	if err != nil {
+		panic(err) // plain structs of strings always encode
+	}
+	return b
+}
+
+// Put checks the policy's text and adds it to the transaction under its @id,
+// which it returns. Once the transaction is applied the policy counts for the
+// next decision. The error is one sentence that matches ErrInvalid.
+func (p *Policies) Put(tx *store.Tx, text string) (string, error) {
+	c, err := compile(text)
+	if err != nil {
+		return "", err
+	}
+	known := p.now().byID
+	if known[c.ID] == nil && len(known) >= MaxPolicies {
+		return "", fmt.Errorf("%w: there are already %d policies, remove some first", ErrInvalid, MaxPolicies)
+	}
+	tx.Put(policies.Key(c.ID), encode(stored{V: 1, Text: c.Text}))
+	p.follow(tx, c.ID, c)
+	return c.ID, tx.Err()
+}
+
+// Remove adds the removal of a policy to the transaction. The policy must exist:
+// else the error is store.ErrNotFound.
+func (p *Policies) Remove(tx *store.Tx, id string) error {
+	if p.now().byID[id] == nil {
+		return fmt.Errorf("policy %q: %w", id, store.ErrNotFound)
+	}
+	tx.Delete(policies.Key(id))
+	p.follow(tx, id, nil)
+	return tx.Err()
+}
+
+// List returns the policies in the order of their ids.
+func (p *Policies) List() []Policy { return p.now().list() }
+
+// Seed writes the starter policies if that was never done.
+func (p *Policies) Seed(ctx context.Context) error {
+	texts, err := split(Starter)
+	if err != nil {
+		return fmt.Errorf("starter policies: %w", err)
+	}
+	tx := store.NewTx()
+	tx.Check(seeded.Key(), 0)
+	tx.Put(seeded.Key(), encode(stored{V: 1}))
+	for _, text := range texts {
+		if _, err := p.Put(tx, text); err != nil {
+			return fmt.Errorf("starter policies: %w", err)
+		}
+	}
+	if _, err := p.store.Apply(ctx, tx); err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("write the starter policies: %w", err)
+	}
+	return nil
+}
+
+// follow makes the change count on this node as soon as the transaction is
+// applied, before whoever applied it goes on: the next decision takes it in.
+func (p *Policies) follow(tx *store.Tx, id string, c *compiled) {
+	tx.After(func(res store.Result, err error) {
+		if err != nil {
+			return
+		}
+		if c != nil {
+			dated := *c
+			dated.Version, dated.Updated = res.Version, res.Time
+			c = &dated
+		}
+		p.note(change{id: id, policy: c, version: res.Version})
+	})
+}
+
+// note queues a change for the next decision. It is quick, for it runs where the
+// store applies.
+func (p *Policies) note(list ...change) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changes = append(p.changes, list...)
+	p.dirty.Store(true)
+}
+
+// now is the set with every noted change in it.
+func (p *Policies) now() *set {
+	if !p.dirty.Load() {
+		return p.current.Load()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.changes) > 0 {
+		p.current.Store(p.current.Load().with(p.changes))
+		p.changes = nil
+	}
+	p.dirty.Store(false)
+	return p.current.Load()
+}
+
+// reload replaces the set by what the store holds.
+func (p *Policies) reload(ctx context.Context) error {
+	byID := map[string]*compiled{}
+	var version store.Version
+	err := p.store.View(ctx, store.Fresh, func(s store.Snapshot) error {
+		version = s.Version()
+		for item, err := range s.Scan(policies.Prefix(), "") {
+			if err != nil {
+				return err
+			}
+			if c := p.read(item.Key, item.Value, item.Version, time.Time{}); c != nil {
+				byID[c.ID] = c
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current.Store(newSet(byID, map[string]store.Version{}, version))
+	return nil
+}
+
+// read decodes a stored policy. One that cannot be read is kept as broken, for to
+// skip it might skip a forbid.
+func (p *Policies) read(key store.Key, value []byte, version store.Version, updated time.Time) *compiled {
+	parts, ok := policies.Parts(key)
+	if !ok || len(parts) != 1 {
+		return nil
+	}
+	id := parts[0]
+	c, err := decode(id, value)
+	if err != nil {
+		p.logger.Error("A stored policy cannot be read; until it is removed or replaced, everything else is refused.", "policy", id, "error", err)
+		c = &compiled{Policy: Policy{ID: id}}
+	}
+	c.Version, c.Updated = version, updated
+	return c
+}
+
+func decode(id string, value []byte) (*compiled, error) {
+	var v stored
+	if err := cbor.Unmarshal(value, &v); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	c, err := compile(v.Text)
+	if err != nil {
+		return nil, err
+	}
+	if c.ID != id {
+		return nil, fmt.Errorf("%w: it is stored as %q and calls itself %q", ErrInvalid, id, c.ID)
+	}
+	return c, nil
+}
+
+// Run follows the store until the context ends. It must run on every node.
+func (p *Policies) Run(ctx context.Context) error {
+	for {
+		err := p.watch(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrCompacted) {
+			return fmt.Errorf("follow the policies: %w", err)
+		}
+		if err := p.reload(ctx); err != nil {
+			return fmt.Errorf("read the policies: %w", err)
+		}
+	}
+}
+
+func (p *Policies) watch(ctx context.Context) error {
+	for ch, err := range p.store.Watch(ctx, policies.Prefix(), p.now().version) {
+		if err != nil {
+			return err
+		}
+		list := make([]change, 0, len(ch.Writes))
+		for _, w := range ch.Writes {
+			parts, ok := policies.Parts(w.Key)
+			if !ok || len(parts) != 1 {
+				continue
+			}
+			c := change{id: parts[0], version: ch.Version, watched: true}
+			if !w.Deleted {
+				c.policy = p.read(w.Key, w.Value, ch.Version, ch.Time)
+			}
+			list = append(list, c)
+		}
+		p.note(list...)
+	}
+	return store.ErrClosed
+}
