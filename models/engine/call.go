@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/cloister-os/cloister/models"
+)
+
+// maxReply bounds a reply that is read whole: 512 vectors of 4,096 numbers are
+// about 40 MB of JSON.
+const maxReply = 64 << 20
+
+// nameForm is what a model may be called: safe in a path, a URL and a log.
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+func checkName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("%w: a model's name has 1 to 64 of a–z, 0–9, '.', '_' and '-', and begins with a letter or digit", models.ErrInvalid)
+	}
+	return nil
+}
+
+// send makes one request to the child. Its reply has status 200; any other is
+// an error of the matching kind.
+func (e *Engine) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	if err := e.await(ctx); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := e.client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w: its process ended during the call: try again", models.ErrUnavailable)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer res.Body.Close()
+	return nil, refusal(res)
+}
+
+// call is send for a reply that is one JSON value.
+func (e *Engine) call(ctx context.Context, method, path string, body, reply any) error {
+	res, err := e.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("%w: its process ended during the call: try again", models.ErrUnavailable)
+	case len(data) > maxReply:
+		return fmt.Errorf("%w: the reply is larger than %d MiB: ask for less at once", models.ErrInvalid, maxReply>>20)
+	case reply == nil:
+		return nil
+	}
+	var failed struct{ Error string }
+	if json.Unmarshal(data, &failed) == nil && failed.Error != "" {
+		return fmt.Errorf("%w: %s", models.ErrInvalid, oneLine(failed.Error))
+	}
+	return json.Unmarshal(data, reply)
+}
+
+// refusal makes an error of a reply whose status is not 200.
+func refusal(res *http.Response) error {
+	data, _ := io.ReadAll(io.LimitReader(res.Body, 8<<10))
+	var body struct{ Error string }
+	if json.Unmarshal(data, &body) != nil || body.Error == "" {
+		body.Error = fmt.Sprintf("status %d", res.StatusCode)
+	}
+	text := oneLine(body.Error)
+	switch {
+	case diedWith(text):
+		return &diedError{text}
+	case res.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%w: the engine of this node does not hold it", models.ErrNoModel)
+	case res.StatusCode == http.StatusServiceUnavailable:
+		return fmt.Errorf("%w: try again in a moment", models.ErrBusy)
+	case res.StatusCode == http.StatusBadRequest:
+		return fmt.Errorf("%w: %s", models.ErrInvalid, text)
+	default:
+		return fmt.Errorf("%w: %s", models.ErrUnavailable, text)
+	}
+}
+
+// diedError says that a runner ended during the call.
+type diedError struct{ text string }
+
+func (e *diedError) Error() string {
+	return fmt.Sprintf("%v (%s): try again", models.ErrInterrupted, e.text)
+}
+
+func (e *diedError) Is(target error) bool { return target == models.ErrInterrupted }
+
+// diedWith recognises what the child says when a runner has gone: it wraps the
+// transport's errors as text.
+func diedWith(text string) bool {
+	for _, sign := range []string{
+		"unexpected EOF", ": EOF", "connection refused", "connection reset", "broken pipe",
+		"unexpectedly stopped", "no longer running", "runner process has terminated", "llama runner",
+	} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+func died(err error) bool {
+	var d *diedError
+	return errors.As(err, &d)
+}
+
+// oneLine keeps the first line, bounded, with the loopback addresses of runners
+// left out.
+func oneLine(text string) string {
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	text = runnerURL.ReplaceAllString(text, "the runner")
+	if len(text) > 300 {
+		text = text[:300] + "…"
+	}
+	return strings.ToValidUTF8(text, "")
+}
+
+var runnerURL = regexp.MustCompile(`"?http://127\.0\.0\.1:\d+/\w*"?`)

@@ -1,0 +1,30 @@
+package child
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/ollama/ollama/runner"
+	"golang.org/x/sys/unix"
+
+	"github.com/cloister-os/cloister/models/engine/cpu"
+)
+
+// Runner runs one model: args is os.Args[1:], beginning with "runner". It
+// returns the process's exit code.
+func Runner(args []string) int {
+	if err := cpu.Check(cpu.Info); err != nil {
+		fmt.Fprintln(os.Stderr, "cloister runner:", err)
+		return 1
+	}
+	// A runner whose server was killed would hold its model's memory for ever.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "cloister runner: ask to end with the engine:", err)
+		return 1
+	}
+	if err := runner.Execute(args); err != nil {
+		fmt.Fprintln(os.Stderr, "cloister runner:", err)
+		return 1
+	}
+	return 0
+}

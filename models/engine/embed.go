@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/models"
+)
+
+// Bounds of an embedding call. The child refuses a text of more than 512
+// tokens, truncation asked for or not, and has no call that counts tokens.
+// English takes about four bytes a token, so a part of 1,200 bytes nearly always
+// fits; one that does not is halved until it does. No tokenizer makes more
+// tokens than bytes, so parts of safeBytes always fit.
+const (
+	maxTexts      = 512
+	maxTextBytes  = 256 << 10
+	maxEmbedBytes = 4 << 20
+	partBytes     = 1200
+	safeBytes     = 480
+	batchParts    = 64 // in one request: bounds what one failure repeats
+)
+
+// Embed implements models.Engine. An empty text has the vector of a space.
+func (e *Engine) Embed(ctx context.Context, permit *guard.Permit, model string, texts []string) ([][]float32, models.Usage, error) {
+	var usage models.Usage
+	if err := permit.Covers(auth.ModelEmbed, auth.Model(model)); err != nil {
+		return nil, usage, err
+	}
+	if err := checkTexts(model, texts); err != nil {
+		return nil, usage, err
+	}
+	var parts []part
+	for i, text := range texts {
+		for _, piece := range split(text, partBytes) {
+			parts = append(parts, part{text: piece, of: i})
+		}
+	}
+	sums := make([][]float32, len(texts))
+	for len(parts) > 0 {
+		n := min(len(parts), batchParts)
+		if err := e.embedParts(ctx, model, parts[:n], sums, &usage); err != nil {
+			return nil, usage, err
+		}
+		parts = parts[n:]
+	}
+	for _, v := range sums {
+		normalise(v)
+	}
+	return sums, usage, nil
+}
+
+// part is a piece of one of the texts.
+type part struct {
+	text string
+	of   int
+}
+
+func checkTexts(model string, texts []string) error {
+	if err := checkName(model); err != nil {
+		return err
+	}
+	total := 0
+	for _, text := range texts {
+		if total += len(text); len(text) > maxTextBytes {
+			return fmt.Errorf("%w: a text to embed has at most %d KiB: split it", models.ErrInvalid, maxTextBytes>>10)
+		}
+	}
+	if len(texts) > maxTexts || total > maxEmbedBytes {
+		return fmt.Errorf("%w: at most %d texts and %d MiB can be embedded at once: send fewer", models.ErrInvalid, maxTexts, maxEmbedBytes>>20)
+	}
+	return nil
+}
+
+// embedParts adds the parts' vectors, weighted by length, to the sums of their
+// texts. Parts that turn out too long are halved, so the recursion is at most
+// log2(partBytes / safeBytes) + 1 deep after single parts are reached.
+func (e *Engine) embedParts(ctx context.Context, model string, parts []part, sums [][]float32, usage *models.Usage) error {
+	vectors, err := e.embedOnce(ctx, model, parts, usage)
+	if died(err) {
+		vectors, err = e.embedOnce(ctx, model, parts, usage) // embedding has no effect: once more
+	}
+	if tooLong(err) {
+		return e.embedHalves(ctx, model, parts, sums, usage, err)
+	}
+	if err != nil {
+		return err
+	}
+	for i, p := range parts {
+		if sums[p.of] == nil {
+			sums[p.of] = make([]float32, len(vectors[i]))
+		}
+		for j, x := range vectors[i] {
+			sums[p.of][j] += x * float32(len(p.text))
+		}
+	}
+	return nil
+}
+
+func (e *Engine) embedHalves(ctx context.Context, model string, parts []part, sums [][]float32, usage *models.Usage, why error) error {
+	if len(parts) > 1 {
+		half := len(parts) / 2
+		if err := e.embedParts(ctx, model, parts[:half], sums, usage); err != nil {
+			return err
+		}
+		return e.embedParts(ctx, model, parts[half:], sums, usage)
+	}
+	p := parts[0]
+	if len(p.text) <= safeBytes {
+		return why
+	}
+	var smaller []part
+	for _, piece := range split(p.text, max(safeBytes, len(p.text)/2+1)) {
+		smaller = append(smaller, part{text: piece, of: p.of})
+	}
+	return e.embedParts(ctx, model, smaller, sums, usage)
+}
+
+func tooLong(err error) bool {
+	return errors.Is(err, models.ErrInvalid) &&
+		(strings.Contains(err.Error(), "context length") || strings.Contains(err.Error(), "too large"))
+}
+
+func (e *Engine) embedOnce(ctx context.Context, model string, parts []part, usage *models.Usage) ([][]float32, error) {
+	input := make([]string, len(parts))
+	for i, p := range parts {
+		input[i] = p.text
+	}
+	body := map[string]any{"model": model, "input": input, "truncate": false, "options": map[string]any{"num_thread": e.config.Threads}}
+	var reply struct {
+		Embeddings [][]float32   `json:"embeddings"`
+		Total      time.Duration `json:"total_duration"`
+		Load       time.Duration `json:"load_duration"`
+		Tokens     int64         `json:"prompt_eval_count"`
+	}
+	if err := e.call(ctx, "POST", "/api/embed", body, &reply); err != nil {
+		return nil, err
+	}
+	if len(reply.Embeddings) != len(parts) {
+		return nil, fmt.Errorf("%w: it returned %d vectors for %d texts", models.ErrUnavailable, len(reply.Embeddings), len(parts))
+	}
+	for _, v := range reply.Embeddings {
+		if len(v) == 0 || len(v) != len(reply.Embeddings[0]) {
+			return nil, fmt.Errorf("%w: it returned vectors of different lengths", models.ErrUnavailable)
+		}
+	}
+	usage.TokensIn += reply.Tokens
+	usage.CPU += (reply.Total - reply.Load) * time.Duration(e.config.Threads)
+	return reply.Embeddings, nil
+}
+
+// split cuts a text into parts of at most limit bytes, after white space where
+// there is some in a part's second half, and never inside a character.
+func split(text string, limit int) []string {
+	text = strings.ToValidUTF8(text, "�")
+	if strings.TrimSpace(text) == "" {
+		return []string{" "}
+	}
+	var parts []string
+	for len(text) > limit {
+		cut := limit
+		for cut > 0 && !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		if space := strings.LastIndexAny(text[:cut], " \t\n\r"); space >= limit/2 {
+			cut = space + 1
+		}
+		parts = appendText(parts, text[:cut])
+		text = text[cut:]
+	}
+	return appendText(parts, text)
+}
+
+func appendText(parts []string, text string) []string {
+	if strings.TrimSpace(text) == "" {
+		return parts
+	}
+	return append(parts, text)
+}
+
+// normalise gives a vector the length one.
+func normalise(v []float32) {
+	var sum float64
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	if sum == 0 {
+		return
+	}
+	scale := float32(1 / math.Sqrt(sum))
+	for i := range v {
+		v[i] *= scale
+	}
+}
