@@ -1,0 +1,358 @@
+package view
+
+import "time"
+
+// Fingerprints are what an administrator notes down at setup.
+type Fingerprints struct {
+	Certificate string // of the node's CA, "SHA256:…"
+	LogKey      string // of the audit log's signing key
+}
+
+// SetupForm is the setup screen's state.
+type SetupForm struct {
+	Code, User string
+	Wrong      map[string]string // field → what is wrong
+	Notice     *Notice
+	Prints     Fingerprints
+}
+
+// SignInForm is the sign-in screen's state.
+type SignInForm struct {
+	User, Next string
+	Notice     *Notice
+}
+
+// Source is a connected system.
+type Source struct {
+	Name, Kind string // Kind: "git" or "files"
+	Path       string
+	Audience   []string
+	Tone       Tone
+	State      string // "in step", "syncing", "failed", "never synced", …
+	AsOf       time.Time
+	Version    uint64
+	Next       time.Time // next scheduled sync
+	Counts     []Number  // documents, commits, people, …
+	Sync       *Sync     // the sync going on, or the last one
+}
+
+// Number is a count with its name.
+type Number struct {
+	Name  string
+	Value int64
+}
+
+// Sync is one pass over a source.
+type Sync struct {
+	Running  bool
+	Stage    string
+	Done     int64
+	Total    int64 // 0 = not known yet
+	Started  time.Time
+	Ended    time.Time
+	Error    string
+	Written  int64
+	Removed  int64
+	Skipped  []Skipped
+	Skips    int64 // all of them; Skipped may be the first ones only
+	Took     time.Duration
+	Versions string
+}
+
+// Skipped is an item that a sync left out, and why.
+type Skipped struct{ Item, Why string }
+
+// SourceForm is the state of the form that connects a system.
+type SourceForm struct {
+	Kind, Name, Path string
+	Wrong            map[string]string
+	Notice           *Notice
+}
+
+// Outcome is how a question ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Answered Outcome = "answer"
+	Closest  Outcome = "closest"
+	Unknown  Outcome = "unknown"
+)
+
+// Run is a question and what became of it.
+type Run struct {
+	ID       string
+	Question string
+	Running  bool
+	Failed   string // one line, when it failed
+	Asked    time.Time
+	Took     time.Duration
+	Cost     int64 // nano-dollars
+	Stages   []Stage
+	Answer   *Answer
+}
+
+// Stage is one step of a run.
+type Stage struct {
+	Name string
+	Tone Tone
+	Note string
+}
+
+// Answer is what a run found.
+type Answer struct {
+	Outcome    Outcome
+	Understood string
+	Spans      []Span
+	Citations  []Citation
+	Searched   []string // unknown: what was searched
+	Missing    []string // words that matched nothing
+	Freshness  []Fresh
+	Readings   []Link // other ways to read the question
+}
+
+// Span is a piece of an answer's text.
+type Span struct {
+	Text   string
+	Strong bool
+	Cites  []int // 1-based numbers of citations
+}
+
+// Citation is one numbered piece of evidence.
+type Citation struct {
+	N       int
+	Kind    string // "document" or "commit"
+	Source  string
+	Title   string
+	Heading []string
+	URI     string
+	Text    string
+	Raw     bool // Text is payload bytes, not prose
+	Version uint64
+	SHA256  string
+	URL     string // opens the cited version
+}
+
+// Fresh says how fresh a source is.
+type Fresh struct {
+	Source string
+	AsOf   time.Time
+	Tone   Tone
+	State  string
+}
+
+// Cited is one version of a text with the cited bytes marked.
+type Cited struct {
+	Source, Title, Record, URI string
+	Kind                       string
+	Heading                    []string
+	Version                    uint64
+	AsOf                       time.Time
+	Before, Marked, After      string // the text around and in the range
+	CutBefore, CutAfter        int64  // bytes that are not shown
+	Start, End                 int64
+	Raw                        bool
+	Want, Got                  string // SHA-256 of the marked bytes: cited, and read now
+	Blob                       string
+	Changed                    bool // the source has a newer version
+	Gone                       bool // the source no longer has it
+	Newer                      time.Time
+	Facts                      []Fact
+	Run                        string
+}
+
+// Intact reports whether the bytes read are the bytes cited.
+func (c Cited) Intact() bool { return c.Want != "" && c.Want == c.Got }
+
+// Fact is a named text.
+type Fact struct{ Name, Text string }
+
+// Home is the first screen.
+type Home struct {
+	Sources []Source
+	Recent  []Run
+	Log     Log
+	Steps   []NextStep
+	Models  []Model
+	Try     []string // questions worth trying
+	Denied  []string // parts that policy does not let this person see
+}
+
+// NextStep is one line of "what to do next".
+type NextStep struct {
+	Title, Text string
+	Done        bool
+	Now         bool // the one to do first
+	Action      Link
+}
+
+// Log is the audit log's state.
+type Log struct {
+	Size      uint64
+	Key       string // fingerprint of the signing key
+	Signed    uint64 // size at the last signed checkpoint
+	SignedAt  time.Time
+	Root      string
+	Note      string // the signed checkpoint as text
+	Available bool
+}
+
+// Record is one entry of the audit log.
+type Record struct {
+	Seq        uint64
+	Version    uint64
+	Time       time.Time
+	ID         string
+	Kind       string // intent, outcome, refusal, event
+	Actor      string
+	ActorKind  string
+	OnBehalfOf string
+	Action     string
+	Resource   string // type and id
+	Decision   string // allow, deny, ""
+	Policies   []string
+	ArgsSHA256 string
+	Run        string
+	UseCase    string
+	Intent     string // outcome: the id of its intent
+	IntentSeq  uint64
+	Status     string
+	Error      string
+	Cost       int64
+	Node       string
+	Detail     []Fact
+	Usage      []Fact
+	JSON       string // the leaf as it was hashed
+	LeafHash   string
+}
+
+// RecordFilter is what the audit explorer was asked for.
+type RecordFilter struct {
+	Kind, Action, Actor, Resource, Run string
+	Decision                           string
+	From, To                           string // times as typed
+}
+
+// Empty reports whether nothing is filtered.
+func (f RecordFilter) Empty() bool { return f == RecordFilter{} }
+
+// Records is a page of the audit explorer.
+type Records struct {
+	Filter        RecordFilter
+	Kinds         []Choice
+	Actions       []Choice
+	Decisions     []Choice
+	Rows          []Record
+	Newer, Older  string // URLs; "" = none
+	Log           Log
+	Notice        *Notice
+	Scanned       bool   // the search stopped at its bound before the page was full
+	ExportCommand string // how to verify an export
+}
+
+// ExportForm is the state of the export screen.
+type ExportForm struct {
+	From, To string // sequences as typed; "" = from the first, to the last
+	Log      Log
+	Notice   *Notice
+	Command  string
+	Compare  string // the command with --after
+}
+
+// Model is an installed model.
+type Model struct {
+	Name, Kind string // "completion", "embedding"
+	Bytes      int64
+	Digest     string
+	Licence    string // its name
+	Tone       Tone
+	State      string
+	Route      string // the route that leads to it, or ""
+	Facts      []Fact
+	Imported   time.Time
+}
+
+// Models is the models screen.
+type Models struct {
+	List   []Model
+	Engine Fact // state of the engine
+	Tone   Tone
+	Path   string
+	Wrong  string
+	Import *Import
+	Manage bool
+}
+
+// Import is a model import on its way.
+type Import struct {
+	Running     bool
+	Stage       string
+	Done, Total int64
+	Error       string
+}
+
+// Licence is a model's licence in full.
+type Licence struct {
+	Model, Name, Text string
+}
+
+// Key is an API key without its secret.
+type Key struct {
+	ID, Name        string
+	Scopes, Sources []string
+	Owner           string
+	Created         time.Time
+	Expires         time.Time
+	Expired         bool
+}
+
+// Keys is the API keys screen.
+type Keys struct {
+	List []Key
+	Made *MadeKey
+}
+
+// MadeKey is a key just made; its secret is shown once.
+type MadeKey struct {
+	Key     Key
+	Secret  string
+	BaseURL string
+}
+
+// KeyForm is the state of the form that makes a key.
+type KeyForm struct {
+	Name    string
+	Scopes  []Choice
+	Sources []Choice
+	TTLs    []Choice
+	Wrong   map[string]string
+	Notice  *Notice
+}
+
+// Policy is one Cedar policy.
+type Policy struct {
+	ID, Text string
+	Effect   string // permit or forbid
+	About    string // its @description or first comment
+	Version  uint64
+	Changed  time.Time
+}
+
+// Account is the account screen.
+type Account struct {
+	Expires time.Time
+	Prints  Fingerprints
+	Roles   []Choice
+	Saved   *Notice
+}
+
+// Oops is an error screen.
+type Oops struct {
+	Tone    Tone
+	Icon    string
+	Status  int
+	Title   string
+	Text    string
+	Facts   []Fact
+	Actions []Link
+}
