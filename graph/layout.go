@@ -234,26 +234,34 @@ func (w *Writer) plan(was previous, is layout, cursor []CursorWrite) change {
 		}
 	}
 	sort.SliceStable(c.keys, func(i, j int) bool { return c.keys[i].key < c.keys[j].key })
-	w.planParts(&c, was, is)
 	for _, cw := range cursor {
 		c.cursor = append(c.cursor, w.cursorOp(cw))
+	}
+	if c.planParts(w.codec, was, is, 0); !fits(store.NewTx(), c.all(was.id)) {
+		c.planParts(w.codec, was, is, freePart(was.parts, len(is.parts)))
 	}
 	return c
 }
 
-// planParts gives the new lists numbers: the first ones when the change fits
-// one transaction, else ones that no old list has, so that until the record is
-// whole both are known.
-func (w *Writer) planParts(c *change, was previous, is layout) {
-	from := 0
-	if len(is.parts) > 1 || len(was.parts) > 1 || was.partial {
-		from = freePart(was.parts, len(is.parts))
+// all is the whole change as one transaction.
+func (c change) all(id RecordID) []op {
+	all := append(append(append(append(append([]op{}, c.record...), c.lists...), c.keys...), c.old...), c.cursor...)
+	if c.marked {
+		all = append(all, op{key: partialKey(id)})
 	}
+	return all
+}
+
+// planParts numbers the new lists from a number on. When the change fits one
+// transaction they replace the old ones; else they take numbers that no old list
+// has, so that until the record is whole both are known.
+func (c *change) planParts(codec codec, was previous, is layout, from int) {
+	c.lists, c.old = nil, nil
 	written := map[store.Key]bool{}
 	for i, p := range is.parts {
-		value, err := w.codec.encode(p)
+		value, err := codec.encode(p)
 		if err != nil {
-			value = nil // cannot be: the type encodes
+			panic(err) // the type encodes
 		}
 		o := op{key: assertKey(was.id, from+i), value: value}
 		written[o.key] = true
@@ -286,11 +294,7 @@ func (w *Writer) cursorOp(c CursorWrite) op {
 
 // write brings a change into the store: within one transaction when it fits.
 func (w *Writer) write(ctx context.Context, id RecordID, c change) error {
-	all := append(append(append(append(append([]op{}, c.record...), c.lists...), c.keys...), c.old...), c.cursor...)
-	if c.marked {
-		all = append(all, op{key: partialKey(id)})
-	}
-	if fits(store.NewTx(), all) {
+	if all := c.all(id); fits(store.NewTx(), all) {
 		return w.group(ctx, all)
 	}
 	return w.writeLarge(ctx, id, c)
