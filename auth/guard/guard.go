@@ -12,6 +12,7 @@ package guard
 
 import (
 	"context"
+	"time"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
@@ -28,6 +29,7 @@ type Request struct {
 	Run       string         // the run this is part of, if any
 	UseCase   string         // for attribution of cost; "" = the action's name
 	Reserve   int64          // nano-dollars to set aside until the outcome
+	Within    time.Duration  // the act ends within this time, else it is in doubt; 15 minutes when 0, at most 24 hours
 }
 
 // Outcome is how a permitted act ended.
@@ -49,11 +51,17 @@ type Door interface {
 	// returned as *auth.DeniedError; a budget that is spent fails the caller's
 	// Apply with store.ErrLimit. The permit becomes durable when tx is applied.
 	Begin(ctx context.Context, tx *store.Tx, req Request) (*Permit, error)
-	// Finish adds the outcome and the settled cost to the caller's transaction.
-	Finish(tx *store.Tx, p *Permit, out Outcome)
+	// Finish adds the outcome and the settled cost to the caller's transaction,
+	// which may be the one that Begin was given. A permit finishes once: an
+	// error means that it has, or that its intent is not durable, and makes the
+	// transaction fail. After a transaction that failed Finish may be called
+	// again, with another one.
+	Finish(tx *store.Tx, p *Permit, out Outcome) error
 	// Do is Begin, Apply, act, Finish for an act that leaves the cluster or
 	// changes something: act runs only once the intent is durable. The outcome is
-	// recorded whatever act returns.
+	// recorded whatever act returns, and at the latest when act's context ends
+	// (Request.Within). act may Finish the permit itself, to make the outcome
+	// part of its own last transaction.
 	Do(ctx context.Context, req Request, act func(context.Context, *Permit) (Outcome, error)) error
 	// Read is Do for reads of our own store and the local engine: act overlaps
 	// with the record, but Read returns, and so releases what was read, only when

@@ -2,22 +2,31 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/budget"
+	"github.com/cloister-os/cloister/store"
 )
 
 // Permit proves that the guard let one act through. Only a Guard makes one that
-// covers anything; the zero value and nil cover nothing.
+// covers anything; the zero value and nil cover nothing. It is safe for
+// concurrent use.
 type Permit struct {
-	id       string
-	request  Request
-	policies []string
-	reserved int64
-	durable  chan struct{} // closed when the intent's transaction has an outcome
-	failed   atomic.Pointer[error]
-	finished atomic.Bool
+	id      string
+	request Request
+	hold    budget.Hold
+	open    store.Key // the entry that the sweeper settles when nobody finishes; "" = none
+	intent  *store.Tx
+	durable chan struct{} // closed when the intent's transaction has an outcome
+
+	mu       sync.Mutex // guards all below
+	failed   error      // why the intent is not durable
+	version  store.Version
+	finish   *store.Tx // the transaction that the outcome was added to
+	finished bool      // it is durable, or never will be
 }
 
 // ID is the intent's id; the outcome names it.
@@ -32,7 +41,7 @@ func (p *Permit) Run() string { return p.request.Run }
 // Covers returns nil when the permit was given for this act and has not been
 // finished. Whatever stands behind the door calls it first.
 func (p *Permit) Covers(action auth.Action, resource auth.Resource) error {
-	if p == nil || p.durable == nil || p.finished.Load() {
+	if p == nil || p.durable == nil || p.used() {
 		return fmt.Errorf("%s on %s %q without a permit: %w", action, resource.Type, resource.ID, auth.ErrDenied)
 	}
 	r := p.request.Resource
@@ -43,16 +52,80 @@ func (p *Permit) Covers(action auth.Action, resource auth.Resource) error {
 	return nil
 }
 
+// Admit is Covers and Durable: what reaches out of the cluster calls it right
+// before it does, so that it never does more than the record shows.
+func (p *Permit) Admit(ctx context.Context, action auth.Action, resource auth.Resource) error {
+	if err := p.Covers(action, resource); err != nil {
+		return err
+	}
+	return p.Durable(ctx)
+}
+
 // Durable waits until the intent is durable; an error means that the record
 // could not be written and the act must not happen (or its bytes not be released).
 func (p *Permit) Durable(ctx context.Context) error {
 	select {
 	case <-p.durable:
-		if err := p.failed.Load(); err != nil {
-			return *err
-		}
-		return nil
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.failed
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// used reports whether the outcome is durable or on its way.
+func (p *Permit) used() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.finished || p.finish != nil
+}
+
+// recorded takes the outcome of the intent's transaction.
+func (p *Permit) recorded(res store.Result, err error) {
+	p.mu.Lock()
+	p.version = res.Version
+	if err != nil {
+		p.failed = fmt.Errorf("the act could not be recorded and so must not happen: %w", err)
+	}
+	p.mu.Unlock()
+	close(p.durable)
+}
+
+// errFinished and errNotDurable are mistakes of the caller.
+var (
+	errFinished   = errors.New("this permit has been finished already")
+	errNotDurable = errors.New("this permit's intent is not durable")
+)
+
+// finishing claims the permit's only outcome for the transaction and returns the
+// version at which the entry for the sweeper must stand, 0 when it is made in
+// the same transaction.
+func (p *Permit) finishing(tx *store.Tx) (store.Version, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.finished {
+		return 0, errFinished
+	}
+	if p.finish != nil && p.open == "" {
+		return 0, errFinished // nothing in the store would tell the second outcome from the first
+	}
+	if tx != p.intent && (p.failed != nil || p.version == 0) {
+		return 0, errNotDurable
+	}
+	p.finish = tx
+	return p.version, nil
+}
+
+// ended takes the outcome of the transaction that finishing claimed. When that is
+// unknown, the permit stays claimed: only the same transaction may be sent again.
+func (p *Permit) ended(tx *store.Tx, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.finished = true
+	case p.finish == tx && !errors.Is(err, store.ErrUnknown):
+		p.finish = nil
 	}
 }
