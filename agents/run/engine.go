@@ -55,9 +55,15 @@ type Engine struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting int
-	active  map[ID]context.CancelCauseFunc
+	active  map[ID]*working
 	seen    map[ID]sighting // leases of others
 	closed  bool
+}
+
+// working is a run that this process works on.
+type working struct {
+	stop context.CancelCauseFunc // nil until it is launched
+	done chan struct{}           // closed when its worker has ended
 }
 
 // sighting is when this engine first saw a lease at a version, by its own clock:
@@ -84,7 +90,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, boot: rand.Text(), agents: map[string]*Agent{}, places: make(chan struct{}, cfg.Parallel),
-		active: map[ID]context.CancelCauseFunc{}, seen: map[ID]sighting{},
+		active: map[ID]*working{}, seen: map[ID]sighting{},
 	}
 	for i := range cfg.Agents {
 		a := &cfg.Agents[i]
@@ -228,13 +234,16 @@ func (e *Engine) started(ctx context.Context, p auth.Principal, key string) (ID,
 func (e *Engine) reserve(id ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.active[id] = func(error) {}
+	e.active[id] = &working{done: make(chan struct{})}
 }
 
 func (e *Engine) forget(id ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.active, id)
+	if w := e.active[id]; w != nil {
+		close(w.done)
+		delete(e.active, id)
+	}
 }
 
 // launch works on a run in the background. The worker has a place and the run
@@ -246,11 +255,12 @@ func (e *Engine) launch(w *worker) {
 	id := w.h.rec.ID
 	if e.closed {
 		cancel(ErrStopping)
+		close(e.active[id].done)
 		delete(e.active, id)
 		e.leave()
 		return // its lease is on record: the next process goes on with it
 	}
-	e.active[id] = cancel
+	e.active[id].stop = cancel
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
@@ -273,17 +283,22 @@ func (e *Engine) Cancel(ctx context.Context, p auth.Principal, id ID) error {
 	}
 	req := guard.Request{Principal: p, Action: auth.Ask, Resource: auth.TheSystem, Run: string(id), Detail: map[string]any{"stop": true}}
 	return e.cfg.Door.Do(ctx, req, func(ctx context.Context, _ *guard.Permit) (guard.Outcome, error) {
-		return guard.Outcome{Status: "ok"}, e.cancel(ctx, id)
+		return guard.Outcome{Status: guard.StatusOK}, e.cancel(ctx, id)
 	})
 }
 
-// cancel takes the run's lease away, so that its worker, wherever it is, can no
-// longer commit, and writes the end.
+// cancel lets the run's worker end it, when it is here and does so in time.
+// Otherwise it takes the lease away, so that the worker, wherever it is, can no
+// longer commit, and writes the end itself.
 func (e *Engine) cancel(ctx context.Context, id ID) error {
+	asked := e.interrupt(ctx, id)
 	for range 100 {
 		h, err := e.load(ctx, id)
 		if err != nil {
 			return err
+		}
+		if h.rec.State == Cancelled && asked {
+			return nil
 		}
 		if h.rec.State != Running {
 			return ErrEnded
@@ -296,14 +311,33 @@ func (e *Engine) cancel(ctx context.Context, id ID) error {
 		if errors.Is(err, store.ErrConflict) {
 			continue // its worker was quicker: a step has ended
 		}
-		e.mu.Lock()
-		if stop := e.active[id]; stop != nil {
-			stop(ErrCancelled)
-		}
-		e.mu.Unlock()
 		return err
 	}
 	return ErrBusy
+}
+
+// obey is how long a step may take to end once its run is cancelled.
+const obey = 5 * time.Second
+
+// interrupt cancels the run's worker if it is here, and waits for its end.
+func (e *Engine) interrupt(ctx context.Context, id ID) bool {
+	e.mu.Lock()
+	w := e.active[id]
+	if w != nil && w.stop != nil {
+		w.stop(ErrCancelled)
+	}
+	e.mu.Unlock()
+	if w == nil {
+		return false
+	}
+	timer := time.NewTimer(obey)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return true
 }
 
 func (e *Engine) load(ctx context.Context, id ID) (held, error) {

@@ -164,7 +164,7 @@ func (e *Engine) Get(ctx context.Context, p auth.Principal, id ID) (Run, error) 
 		if h.rec.State == Done {
 			out.Result, err = e.final(ctx, id, h.rec.NextSeq-1)
 		}
-		return guard.Outcome{Status: "ok"}, err
+		return guard.Outcome{Status: guard.StatusOK}, err
 	})
 	if err != nil {
 		return Run{}, err
@@ -221,7 +221,7 @@ func (e *Engine) List(ctx context.Context, p auth.Principal, before ID, limit in
 			}
 			return nil
 		})
-		return guard.Outcome{Status: "ok", Usage: map[string]int64{"rows": int64(len(out))}}, err
+		return guard.Outcome{Status: guard.StatusOK, Usage: map[string]int64{"rows": int64(len(out))}}, err
 	})
 	if err != nil {
 		return nil, err

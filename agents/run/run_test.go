@@ -41,8 +41,9 @@ func (d *openDoor) Begin(_ context.Context, tx *store.Tx, req guard.Request) (*g
 	return &guard.Permit{}, nil
 }
 
-func (d *openDoor) Finish(tx *store.Tx, _ *guard.Permit, out guard.Outcome) {
+func (d *openDoor) Finish(tx *store.Tx, _ *guard.Permit, out guard.Outcome) error {
 	tx.Append("audit", []byte("outcome "+out.Status))
+	return nil
 }
 
 func (d *openDoor) Do(ctx context.Context, req guard.Request, act func(context.Context, *guard.Permit) (guard.Outcome, error)) error {

@@ -39,7 +39,10 @@ func (t *turn) done(p *guard.Permit, call *Call, kept payload) error {
 	}
 	t.tx.Put(steps.Key(string(call.run), store.Number(uint64(t.h.rec.Next))), value)
 	t.h.rec.Cost += call.cost
-	t.e.cfg.Door.Finish(t.tx, p, guard.Outcome{Status: "ok", Cost: call.cost, Usage: call.usage})
+	out := guard.Outcome{Status: guard.StatusOK, Cost: call.cost, Usage: call.usage}
+	if err := t.e.cfg.Door.Finish(t.tx, p, out); err != nil {
+		return err
+	}
 	return t.emit(call.events...)
 }
 
@@ -60,7 +63,7 @@ func (t *turn) begin(ctx context.Context, before []byte) error {
 		Principal: t.agent.principal(owner), Action: s.action, Resource: s.resource,
 		Args:   map[string]string{"step": s.name, "input": digest(t.h.rec.Input), "before": digest(before)},
 		Detail: map[string]any{"agent": t.agent.Name, "step": s.name, "attempt": int64(t.h.rec.Attempt)},
-		Run:    string(t.h.rec.ID), UseCase: t.agent.Name,
+		Run:    string(t.h.rec.ID), UseCase: t.agent.Name, Within: t.e.cfg.Longest,
 	})
 	if err != nil {
 		return err

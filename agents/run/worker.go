@@ -30,7 +30,7 @@ func (w *worker) work(ctx context.Context) {
 	defer cancel()
 	for w.h.rec.State == Running {
 		if err := w.step(ctx); err != nil {
-			if w.e.ctx.Err() == nil && !errors.Is(context.Cause(ctx), ErrCancelled) && !errors.Is(err, store.ErrConflict) {
+			if w.e.ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
 				w.e.cfg.Logger.Warn("run left to be resumed", "run", w.h.rec.ID, "step", w.current().name, "err", err)
 			}
 			return
@@ -49,13 +49,16 @@ func (w *worker) step(ctx context.Context) error {
 		input:     w.h.rec.Input, results: w.results, room: MaxEvents - MaxSteps - int(w.h.rec.NextSeq),
 	}
 	out, err := w.do(ctx, call)
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ErrTooLong) {
-		return cause // stopping or cancelled: what the step returned says nothing
-	} else if cause != nil {
-		err = ErrTooLong
-	}
 	commit, cancel := context.WithTimeout(w.e.ctx, w.e.cfg.Lease)
 	defer cancel()
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, ErrCancelled):
+		return w.cancelled(commit, call)
+	case errors.Is(cause, ErrTooLong):
+		err = ErrTooLong
+	case cause != nil:
+		return cause // stopping: what the step returned says nothing
+	}
 	if err != nil {
 		return w.fail(commit, call, err)
 	}
@@ -181,9 +184,26 @@ func (w *worker) refuse(ctx context.Context, call *Call, kept payload, why error
 // fail ends the run, because the step did not succeed.
 func (w *worker) fail(ctx context.Context, call *Call, why error) error {
 	t := w.e.turn(w.agent, w.h)
-	w.e.cfg.Door.Finish(t.tx, w.permit, guard.Outcome{Status: "failed", Error: plain(why), Cost: call.cost, Usage: call.usage})
+	out := guard.Outcome{Status: guard.StatusFailed, Error: plain(why), Cost: call.cost, Usage: call.usage}
+	if err := w.e.cfg.Door.Finish(t.tx, w.permit, out); err != nil {
+		return err
+	}
 	t.h.rec.Cost += call.cost
 	if err := t.end(Failed, plain(why), failure(call.step, why)); err != nil {
+		return err
+	}
+	return w.commit(ctx, t)
+}
+
+// cancelled ends the run, because its owner wants it.
+func (w *worker) cancelled(ctx context.Context, call *Call) error {
+	t := w.e.turn(w.agent, w.h)
+	out := guard.Outcome{Status: guard.StatusFailed, Error: "cancelled", Cost: call.cost, Usage: call.usage}
+	if err := w.e.cfg.Door.Finish(t.tx, w.permit, out); err != nil {
+		return err
+	}
+	t.h.rec.Cost += call.cost
+	if err := t.end(Cancelled, "", Event{Kind: KindCancelled, Data: json.RawMessage("{}")}); err != nil {
 		return err
 	}
 	return w.commit(ctx, t)
