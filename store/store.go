@@ -172,3 +172,8 @@ func (u *Update) Put(k Key, value []byte) { u.Tx.Put(k, value) }
 
 // Delete removes a key.
 func (u *Update) Delete(k Key) { u.Tx.Delete(k) }
+
+// RetentionFloor is the key that says how far history goes back: its value is a
+// version as made by Number. Once it is applied, reading below it is
+// ErrCompacted everywhere. It never moves back.
+const RetentionFloor Key = "H/store/retention-floor"

@@ -51,6 +51,7 @@ type Tx struct {
 	ops   []Op
 	bytes int
 	err   error
+	stamp uint64
 	after []func(Result, error)
 }
 
@@ -94,6 +95,14 @@ func (t *Tx) Done(r Result, err error) {
 		f(r, err)
 	}
 }
+
+// Stamp is the sequence under which a transaction of unknown outcome was sent, 0
+// when there is none. It is what lets the same Tx be sent again without being
+// applied twice. Only implementations of Store read and set it.
+func (t *Tx) Stamp() uint64 { return t.stamp }
+
+// SetStamp sets the stamp.
+func (t *Tx) SetStamp(seq uint64) { t.stamp = seq }
 
 // Ops returns the operations in the order they were added. The slice and what
 // it points to must not be changed.

@@ -1,0 +1,152 @@
+package machine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cloister-os/cloister/store"
+)
+
+// Bounds of a group. A single transaction is always a group, whatever its size.
+const (
+	MaxGroupTxs   = 1024
+	MaxGroupBytes = 256 << 10
+	// MaxGroupLogs bounds how many logs one group extends: each costs a frontier
+	// of up to a kilobyte, and a Badger transaction is bounded.
+	MaxGroupLogs = 64
+)
+
+const groupVersion = 1
+
+// Origin is the proposer of transactions: a node in one of its lives.
+type Origin struct {
+	Node string
+	Boot uint64 // grows with each start of the node
+	// Lowest is the lowest sequence of this origin that may still be repeated;
+	// outcomes below it are forgotten, and what comes below it is refused.
+	Lowest uint64
+}
+
+// Entry is one transaction of a group.
+type Entry struct {
+	Origin int // index into Group.Origins
+	Seq    uint64
+	Ops    []store.Op
+}
+
+// Group is what one entry of the log carries.
+type Group struct {
+	Time    time.Time // leader time before it is bounded by the previous group's
+	Origins []Origin
+	Entries []Entry
+}
+
+// AppendTo appends the group's encoding.
+//
+//	group  = [1, time in ns, [origin…], [entry…]]
+//	origin = [node, boot, lowest]
+//	entry  = [origin's index, sequence, [op…]]
+//	op     = [1, key, version] check     | [2, key, value] put | [3, key] delete
+//	       | [4, log, leaf] append       | [5, key, delta, limit, window in s] add
+func (g *Group) AppendTo(b []byte) []byte {
+	b = appendUint(appendArray(b, 4), groupVersion)
+	b = appendInt(b, g.Time.UnixNano())
+	b = appendArray(b, len(g.Origins))
+	for _, o := range g.Origins {
+		b = appendBytes(appendArray(b, 3), o.Node)
+		b = appendUint(appendUint(b, o.Boot), o.Lowest)
+	}
+	b = appendArray(b, len(g.Entries))
+	for _, e := range g.Entries {
+		b = appendUint(appendArray(b, 3), uint64(e.Origin))
+		b = appendUint(b, e.Seq)
+		b = appendArray(b, len(e.Ops))
+		for i := range e.Ops {
+			b = appendOp(b, &e.Ops[i])
+		}
+	}
+	return b
+}
+
+func appendOp(b []byte, op *store.Op) []byte {
+	switch op.Kind {
+	case store.OpCheck:
+		b = appendBytes(appendUint(appendArray(b, 3), uint64(op.Kind)), op.Key)
+		return appendUint(b, uint64(op.Version))
+	case store.OpPut:
+		b = appendBytes(appendUint(appendArray(b, 3), uint64(op.Kind)), op.Key)
+		return appendBytes(b, op.Value)
+	case store.OpDelete:
+		return appendBytes(appendUint(appendArray(b, 2), uint64(op.Kind)), op.Key)
+	case store.OpAppend:
+		b = appendBytes(appendUint(appendArray(b, 3), uint64(op.Kind)), op.Log)
+		return appendBytes(b, op.Value)
+	default: // store.OpAdd; what is unknown is refused on reading
+		b = appendBytes(appendUint(appendArray(b, 5), uint64(op.Kind)), op.Key)
+		b = appendInt(appendInt(b, op.Delta), op.Limit)
+		return appendUint(b, uint64(op.Window/time.Second))
+	}
+}
+
+// DecodeGroup reads a group. Its keys and values point into b, which must never
+// change. An operation that this version does not know is an error: the node
+// must stop, since skipping it would part it from its peers.
+func DecodeGroup(b []byte) (*Group, error) {
+	r := &reader{b: b}
+	r.fixed(4)
+	if v := r.uint(); r.err == nil && v != groupVersion {
+		return nil, fmt.Errorf("group of version %d: this program knows version %d; upgrade it", v, groupVersion)
+	}
+	g := &Group{Time: time.Unix(0, r.int()).UTC()}
+	g.Origins = make([]Origin, r.array())
+	for i := range g.Origins {
+		r.fixed(3)
+		g.Origins[i] = Origin{Node: alias(r.bytes()), Boot: r.uint(), Lowest: r.uint()}
+	}
+	g.Entries = make([]Entry, r.array())
+	ops := make([]store.Op, 0, len(g.Entries))
+	for i := range g.Entries {
+		r.fixed(3)
+		e := &g.Entries[i]
+		e.Origin, e.Seq = int(r.uint()), r.uint()
+		if r.err == nil && e.Origin >= len(g.Origins) {
+			r.fail("origin %d of %d", e.Origin, len(g.Origins))
+		}
+		n, first := r.array(), len(ops)
+		for range n {
+			ops = append(ops, readOp(r))
+		}
+		e.Ops = ops[first:len(ops):len(ops)]
+		if r.err != nil {
+			return nil, r.err
+		}
+	}
+	return g, r.end()
+}
+
+func readOp(r *reader) store.Op {
+	n := r.array()
+	op := store.Op{Kind: store.OpKind(r.uint())}
+	want := 3
+	switch op.Kind {
+	case store.OpCheck:
+		op.Key, op.Version = store.Key(alias(r.bytes())), store.Version(r.uint())
+	case store.OpPut:
+		op.Key, op.Value = store.Key(alias(r.bytes())), r.bytes()
+	case store.OpDelete:
+		want = 2
+		op.Key = store.Key(alias(r.bytes()))
+	case store.OpAppend:
+		op.Log, op.Value = alias(r.bytes()), r.bytes()
+	case store.OpAdd:
+		want = 5
+		op.Key, op.Delta, op.Limit = store.Key(alias(r.bytes())), r.int(), r.int()
+		op.Window = time.Duration(r.uint()) * time.Second
+	default:
+		r.fail("unknown operation %d", op.Kind)
+	}
+	if r.err == nil && n != want {
+		r.fail("operation %d of %d parts", op.Kind, n)
+	}
+	return op
+}

@@ -1,0 +1,109 @@
+package machine
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/cloister-os/cloister/store"
+)
+
+// retention knows how far back versions are kept and who still reads them. It
+// is guarded by Machine.mu. Managed Badger does not track readers, so this does:
+// what it hands out as the databases' discardTs never passes the durable mark,
+// nor the version of any open view.
+type retention struct {
+	keep    time.Duration
+	floor   store.Version // of history, from its replicated key
+	granted mark          // what may have been discarded
+	readers map[store.Version]int
+	samples []header // about one a second, over keep
+}
+
+func newRetention(keep time.Duration, at mark, floor store.Version) retention {
+	return retention{keep: keep, floor: floor, granted: at, readers: map[store.Version]int{}}
+}
+
+const sampleEvery = time.Second
+
+// note remembers when versions were made.
+func (r *retention) note(h header) {
+	if n := len(r.samples); n > 0 && h.time.Sub(r.samples[n-1].time) < sampleEvery {
+		return
+	}
+	r.samples = append(r.samples, header{version: h.version, time: h.time})
+	drop := 0
+	for drop+1 < len(r.samples) && h.time.Sub(r.samples[drop+1].time) >= r.keep {
+		drop++
+	}
+	r.samples = r.samples[drop:]
+}
+
+// next fills in what may be discarded once the mark is at its index.
+func (r *retention) next(m mark, head header) mark {
+	bound := m.index
+	for v := range r.readers {
+		bound = min(bound, uint64(v))
+	}
+	if len(r.samples) > 0 && head.time.Sub(r.samples[0].time) >= r.keep {
+		m.state = max(m.state, min(bound, uint64(r.samples[0].version)))
+	}
+	m.history = max(m.history, min(bound, uint64(r.floor)))
+	r.granted = m
+	return m
+}
+
+// low is the lowest version that a database can be read at.
+func (r *retention) low(db store.Database) store.Version {
+	if db == store.State {
+		return store.Version(r.granted.state)
+	}
+	return max(r.floor, store.Version(r.granted.history))
+}
+
+func decodeFloor(b []byte) store.Version {
+	if len(b) != 8 {
+		return 0
+	}
+	return store.Version(binary.BigEndian.Uint64(b))
+}
+
+// pin registers a reader at a version, 0 = the newest, and returns the version
+// and the lowest at which each database could be read at that moment. What could
+// be read stays readable, and its databases open, until unpin.
+func (m *Machine) pin(v store.Version) (g *generation, at store.Version, low [2]store.Version, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, 0, low, store.ErrClosed
+	}
+	if v == 0 {
+		v = m.head.version
+	}
+	g = m.cur
+	g.users++
+	g.retain.readers[v]++
+	return g, v, [2]store.Version{g.retain.low(store.State), g.retain.low(store.History)}, nil
+}
+
+func (m *Machine) unpin(g *generation, v store.Version) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if g.retain.readers[v]--; g.retain.readers[v] == 0 {
+		delete(g.retain.readers, v)
+	}
+	if g.users--; g.users == 0 && g.idle != nil {
+		close(g.idle)
+	}
+}
+
+// retire returns a channel that is closed when no view uses a generation any
+// more. No new view can begin on it: the machine is closed or has another.
+func (m *Machine) retire(g *generation) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g.idle = make(chan struct{})
+	if g.users == 0 {
+		close(g.idle)
+	}
+	return g.idle
+}
