@@ -19,6 +19,7 @@ import (
 //	H/watermark/ source                                   → Watermark
 //	S/partial/   source stream native                     → (empty) a record larger than a transaction, not wholly written
 //	S/cursor/    source …                                 → the connector's own
+//	S/graph/moved                                         → (empty) see KeyMoved
 //
 // SpaceRecord is what a tailer watches: one write for each record that came,
 // changed (value) or went (deleted).
@@ -34,6 +35,10 @@ const (
 	SpacePartial   store.Space = "S/partial/"
 	SpaceCursor    store.Space = "S/cursor/"
 )
+
+// KeyMoved is written by every transaction of a Writer, so its version is that of
+// the newest change to the graph: a tailer that has reached it has seen all.
+const KeyMoved store.Key = "S/graph/moved"
 
 // RecordKey is where a record lives.
 func RecordKey(id RecordID) store.Key { return SpaceRecord.Key(id.Source, id.Stream, id.Native) }

@@ -52,7 +52,7 @@ type flight struct {
 
 // NewWriter returns a writer of the source's records.
 func NewWriter(st store.Store, blobs *blob.Store, source string) *Writer {
-	return &Writer{store: st, blobs: blobs, source: source, codec: newCodec(), tx: store.NewTx(), touched: map[RecordID]bool{}}
+	return &Writer{store: st, blobs: blobs, source: source, codec: newCodec(), tx: newTx(), touched: map[RecordID]bool{}}
 }
 
 // Claims is how many claims have been written so far; what was there already
@@ -258,9 +258,16 @@ func (w *Writer) fail(err error) error {
 	return w.err
 }
 
+// newTx begins a transaction that says that the graph has moved.
+func newTx() *store.Tx {
+	tx := store.NewTx()
+	tx.Put(KeyMoved, nil)
+	return tx
+}
+
 // seal submits the transaction being filled, waiting for room first.
 func (w *Writer) seal(ctx context.Context) error {
-	if w.err != nil || w.tx.Len() == 0 {
+	if w.err != nil || w.tx.Len() == newTx().Len() {
 		return w.err
 	}
 	for len(w.flights) >= maxInFlight {
@@ -269,7 +276,7 @@ func (w *Writer) seal(ctx context.Context) error {
 		}
 	}
 	tx := w.tx
-	w.tx = store.NewTx()
+	w.tx = newTx()
 	if err := tx.Err(); err != nil {
 		return err
 	}
