@@ -119,6 +119,9 @@ func (g *Guard) Begin(ctx context.Context, tx *store.Tx, req Request) (*Permit, 
 // begin decides and adds the intent. Only an act that is swept leaves an entry
 // for the sweeper.
 func (g *Guard) begin(ctx context.Context, tx *store.Tx, req Request, swept bool) (*Permit, error) {
+	if auth.HoldsSecret(req.Resource.ID + " " + req.Run + " " + req.UseCase) {
+		return nil, fmt.Errorf("%w: an API key was given where a name belongs: send it only as \"Authorization: Bearer\", and replace it, for it may have been seen", store.ErrInvalid)
+	}
 	d := g.decide(req)
 	if !d.Allow {
 		return nil, g.refuse(ctx, req, d.Policies)

@@ -31,7 +31,7 @@ func (g *Guard) record(req Request, kind audit.Kind) (audit.Record, error) {
 	}
 	return audit.Record{
 		Kind: kind, Actor: audit.ActorOf(shortened(req.Principal, 0)), Action: req.Action,
-		Resource:   audit.Resource{Type: req.Resource.Type, ID: auth.Redact(req.Resource.ID)},
+		Resource:   audit.Resource{Type: req.Resource.Type, ID: req.Resource.ID},
 		ArgsSHA256: digest, Run: req.Run, UseCase: req.UseCase, Detail: clean(req.Detail), Node: g.node,
 	}, nil
 }
