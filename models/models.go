@@ -11,6 +11,7 @@ package models
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"time"
@@ -18,7 +19,7 @@ import (
 	"github.com/cloister-os/cloister/auth/guard"
 )
 
-// The kinds of failure of a model call. Each is wrapped by an error whose text
+// The kinds of failure of a model call, wrapped by Fail in an error whose text
 // says what to do next.
 var (
 	ErrNoModel     = errors.New("no such model")
@@ -28,6 +29,16 @@ var (
 	ErrInterrupted = errors.New("the model stopped in the middle of its answer")
 	ErrNoSpace     = errors.New("not enough free disk space")
 )
+
+// Fail makes an error of a kind that reads as the sentence alone.
+func Fail(kind error, format string, args ...any) error {
+	return &failure{kind: kind, cause: fmt.Errorf(format, args...)}
+}
+
+type failure struct{ kind, cause error }
+
+func (f *failure) Error() string   { return f.cause.Error() }
+func (f *failure) Unwrap() []error { return []error{f.kind, f.cause} }
 
 // Kind is what a model is for.
 type Kind string

@@ -23,7 +23,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 func checkName(name string) error {
 	if !nameForm.MatchString(name) {
-		return fmt.Errorf("%w: a model's name has 1 to 64 of a–z, 0–9, '.', '_' and '-', and begins with a letter or digit", models.ErrInvalid)
+		return models.Fail(models.ErrInvalid, "a model's name has 1 to 64 of a–z, 0–9, '.', '_' and '-', and begins with a letter or digit")
 	}
 	return nil
 }
@@ -71,13 +71,13 @@ func (e *Engine) call(ctx context.Context, method, path string, body, reply any)
 	case err != nil:
 		return fmt.Errorf("%w: its process ended during the call: try again", models.ErrUnavailable)
 	case len(data) > maxReply:
-		return fmt.Errorf("%w: the reply is larger than %d MiB: ask for less at once", models.ErrInvalid, maxReply>>20)
+		return models.Fail(models.ErrInvalid, "the reply is larger than %d MiB: ask for less at once", maxReply>>20)
 	case reply == nil:
 		return nil
 	}
 	var failed struct{ Error string }
 	if json.Unmarshal(data, &failed) == nil && failed.Error != "" {
-		return fmt.Errorf("%w: %s", models.ErrInvalid, oneLine(failed.Error))
+		return models.Fail(models.ErrInvalid, "the model engine says: %s", oneLine(failed.Error))
 	}
 	return json.Unmarshal(data, reply)
 }
@@ -94,11 +94,11 @@ func refusal(res *http.Response) error {
 	case diedWith(text):
 		return &diedError{text}
 	case res.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%w: the engine of this node does not hold it", models.ErrNoModel)
+		return models.Fail(models.ErrNoModel, "this node does not hold the model: import it here, or see which there are with cloister model list")
 	case res.StatusCode == http.StatusServiceUnavailable:
-		return fmt.Errorf("%w: try again in a moment", models.ErrBusy)
+		return models.Fail(models.ErrBusy, "the model engine is busy: try again in a moment")
 	case res.StatusCode == http.StatusBadRequest:
-		return fmt.Errorf("%w: %s", models.ErrInvalid, text)
+		return models.Fail(models.ErrInvalid, "the model cannot take this request: %s", text)
 	default:
 		return fmt.Errorf("%w: %s", models.ErrUnavailable, text)
 	}

@@ -143,7 +143,7 @@ func (e *Engine) completionRequest(p models.Prompt) (path string, req completion
 		return "", req, err
 	}
 	if (len(p.Messages) == 0) == (p.Raw == "") {
-		return "", req, fmt.Errorf("%w: give it either messages or a raw prompt", models.ErrInvalid)
+		return "", req, models.Fail(models.ErrInvalid, "a completion needs either messages or a raw prompt")
 	}
 	req = completionRequest{Model: p.Model, Messages: p.Messages, Prompt: p.Raw, Raw: p.Raw != "", Stream: true, Options: e.options(p)}
 	if p.JSON {

@@ -70,11 +70,11 @@ func checkTexts(model string, texts []string) error {
 	total := 0
 	for _, text := range texts {
 		if total += len(text); len(text) > maxTextBytes {
-			return fmt.Errorf("%w: a text to embed has at most %d KiB: split it", models.ErrInvalid, maxTextBytes>>10)
+			return models.Fail(models.ErrInvalid, "a text to embed has at most %d KiB: split it", maxTextBytes>>10)
 		}
 	}
 	if len(texts) > maxTexts || total > maxEmbedBytes {
-		return fmt.Errorf("%w: at most %d texts and %d MiB can be embedded at once: send fewer", models.ErrInvalid, maxTexts, maxEmbedBytes>>20)
+		return models.Fail(models.ErrInvalid, "at most %d texts and %d MiB can be embedded at once: send fewer", maxTexts, maxEmbedBytes>>20)
 	}
 	return nil
 }

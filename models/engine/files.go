@@ -42,7 +42,7 @@ func (e *Engine) Put(ctx context.Context, permit *guard.Permit, model string, wa
 		return err
 	}
 	if !digestForm.MatchString(string(want)) || size < 0 {
-		return fmt.Errorf("%w: a blob has a SHA-256 in lower-case hexadecimal and a size", models.ErrInvalid)
+		return models.Fail(models.ErrInvalid, "a blob has a SHA-256 in lower-case hexadecimal and a size")
 	}
 	e.puts.Lock()
 	defer e.puts.Unlock()
@@ -84,7 +84,7 @@ func (e *Engine) fill(ctx context.Context, f *os.File, want models.Digest, size 
 		n, err := io.CopyN(io.MultiWriter(f, h), r, min(copyStep, size-have))
 		have += n
 		if errors.Is(err, syscall.ENOSPC) {
-			return fmt.Errorf("%w: free some and import again", models.ErrNoSpace)
+			return models.Fail(models.ErrNoSpace, "the disk is full: free some space and import again")
 		}
 		if err != nil {
 			return shortRead(err)
@@ -92,7 +92,7 @@ func (e *Engine) fill(ctx context.Context, f *os.File, want models.Digest, size 
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != string(want) {
 		os.Remove(f.Name())
-		return fmt.Errorf("%w: its content has SHA-256 %s instead of %s: get the file again", models.ErrInvalid, got, want)
+		return models.Fail(models.ErrInvalid, "its content has SHA-256 %s instead of %s: get the file again", got, want)
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func resume(f *os.File, h hash.Hash, size int64, r io.Reader) (have int64, err e
 
 func shortRead(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: the file ends before its end: get it again", models.ErrInvalid)
+		return models.Fail(models.ErrInvalid, "the file ends before its end: get it again")
 	}
 	return err
 }
@@ -149,8 +149,7 @@ func (e *Engine) room(bytes int64) error {
 		return fmt.Errorf("ask for free disk space: %w", err)
 	}
 	if free := int64(s.Bavail) * s.Bsize; bytes > 0 && free-bytes < e.config.Reserve {
-		return fmt.Errorf("%w: the model needs %d MiB and %d MiB must stay free, but %d MiB are: free some and import again",
-			models.ErrNoSpace, bytes>>20, e.config.Reserve>>20, free>>20)
+		return models.Fail(models.ErrNoSpace, "not enough free disk space: the model needs %d MiB and %d MiB must stay free, but %d MiB are: free some and import again", bytes>>20, e.config.Reserve>>20, free>>20)
 	}
 	return nil
 }
@@ -170,7 +169,7 @@ func (e *Engine) Create(ctx context.Context, permit *guard.Permit, s models.Spec
 	for name, digest := range s.Files {
 		info, err := os.Stat(e.config.blob(digest))
 		if err != nil {
-			return fmt.Errorf("%w: its file %q is not here yet", models.ErrInvalid, name)
+			return models.Fail(models.ErrInvalid, "file %q of the model has not been put yet", name)
 		}
 		bytes += info.Size()
 		files[name] = "sha256:" + string(digest)
