@@ -400,7 +400,7 @@ func recordTable(p Page, rows []Record) templ.Component {
 			templ_7745c5c3_Var16 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Records, newest first\"><table class=\"table\"><thead><tr><th scope=\"col\" class=\"end\">Record</th><th scope=\"col\">Time (UTC)</th><th scope=\"col\">Action</th><th scope=\"col\">What came of it</th><th scope=\"col\" class=\"opt\">Actor</th><th scope=\"col\">On</th><th scope=\"col\" class=\"opt end\">Cost</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 30, "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Records, newest first\"><table class=\"table\"><thead><tr><th scope=\"col\" class=\"end\">Record</th><th scope=\"col\">Time (UTC)</th><th scope=\"col\">Action</th><th scope=\"col\">What came of it</th><th scope=\"col\" class=\"opt\">Actor</th><th scope=\"col\">On</th><th scope=\"col\" class=\"opt end\">Cost</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

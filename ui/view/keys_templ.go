@@ -98,7 +98,7 @@ func KeysPage(p Page, d Keys, n *Notice) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"API keys\"><table class=\"table\"><thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Scopes</th><th scope=\"col\">Sources</th><th scope=\"col\" class=\"opt\">Id</th><th scope=\"col\" class=\"opt\">Made</th><th scope=\"col\">Expires</th><th scope=\"col\"><span class=\"hush\">Actions</span></th></tr></thead> <tbody>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"API keys\"><table class=\"table\"><thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Scopes</th><th scope=\"col\">Sources</th><th scope=\"col\" class=\"opt\">Id</th><th scope=\"col\" class=\"opt\">Made</th><th scope=\"col\">Expires</th><th scope=\"col\"><span class=\"hush\">Actions</span></th></tr></thead> <tbody>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

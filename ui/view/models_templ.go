@@ -128,7 +128,7 @@ func ModelsPage(p Page, d Models, n *Notice) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Models\"><table class=\"table\"><thead><tr><th scope=\"col\">Name</th><th scope=\"col\">State</th><th scope=\"col\">For</th><th scope=\"col\" class=\"opt\">Route</th><th scope=\"col\" class=\"end opt\">Size</th><th scope=\"col\">Licence</th><th scope=\"col\"><span class=\"hush\">Actions</span></th></tr></thead> <tbody>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Models\"><table class=\"table\"><thead><tr><th scope=\"col\">Name</th><th scope=\"col\">State</th><th scope=\"col\">For</th><th scope=\"col\" class=\"opt\">Route</th><th scope=\"col\" class=\"end opt\">Size</th><th scope=\"col\">Licence</th><th scope=\"col\"><span class=\"hush\">Actions</span></th></tr></thead> <tbody>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

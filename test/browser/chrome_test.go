@@ -1,0 +1,235 @@
+// Package browser walks the pages in a real Chromium: each page in both themes
+// and at two widths without an accessibility violation, a policy violation or a
+// request to another origin, and the whole way through by keyboard alone.
+package browser
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
+	"github.com/cloister-os/cloister/ui"
+	"github.com/cloister-os/cloister/ui/uitest"
+)
+
+const chromium = "/usr/bin/chromium"
+
+// site is a running set of pages.
+type site struct {
+	url  string
+	spki string // base64 SHA-256 of the certificate's key
+}
+
+// serve starts the pages over a world with TLS.
+func serve(t testing.TB, w *uitest.World) site {
+	t.Helper()
+	h, err := ui.New(w.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	sum := sha256.Sum256(s.Certificate().RawSubjectPublicKeyInfo)
+	at, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return site{url: "https://localhost:" + at.Port(), spki: base64.StdEncoding.EncodeToString(sum[:])}
+}
+
+// chrome is one browser with nothing in it. It collects what must not happen.
+type chrome struct {
+	ctx  context.Context
+	site site
+
+	mu      sync.Mutex
+	foreign []string // requests to other origins
+	broken  []string // exceptions in scripts
+}
+
+// open starts a browser, or skips where there is none.
+func open(t testing.TB, s site) *chrome {
+	t.Helper()
+	if _, err := os.Stat(chromium); err != nil {
+		t.Skipf("there is no %s: install the package chromium to run the browser tests", chromium)
+	}
+	options := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-default-apps", true), chromedp.Flag("disable-extensions", true),
+		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter"), chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("ignore-certificate-errors-spki-list", s.spki), chromedp.Flag("force-color-profile", "srgb"),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("password-store", "basic"), chromedp.Flag("lang", "en-GB"),
+		chromedp.WSURLReadTimeout(60 * time.Second),
+	}
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(stop)
+	quiet := func(string, ...any) {} // the protocol's newer values are not errors of ours
+	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(quiet), chromedp.WithLogf(quiet))
+	t.Cleanup(cancel)
+	c := &chrome{ctx: ctx, site: s}
+	c.run(t, network.Enable(), chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := page.AddScriptToEvaluateOnNewDocument(watchCSP).Do(ctx)
+		return err
+	}))
+	chromedp.ListenTarget(ctx, c.listen)
+	return c
+}
+
+// watchCSP notes each violation of the content security policy.
+const watchCSP = `window.cspViolations = [];
+document.addEventListener("securitypolicyviolation", (e) => window.cspViolations.push(e.violatedDirective + " " + e.blockedURI + " " + e.sample));`
+
+func (c *chrome) listen(ev any) {
+	if e, ok := ev.(*network.EventRequestWillBeSent); ok {
+		u := e.Request.URL
+		if !strings.HasPrefix(u, c.site.url+"/") && !strings.HasPrefix(u, "data:") && u != "about:blank" {
+			c.mu.Lock()
+			c.foreign = append(c.foreign, u)
+			c.mu.Unlock()
+		}
+	}
+	if e, ok := ev.(interface{ Error() string }); ok && strings.Contains(fmt.Sprintf("%T", ev), "ExceptionThrown") {
+		c.mu.Lock()
+		c.broken = append(c.broken, e.Error())
+		c.mu.Unlock()
+	}
+}
+
+// run does the actions, or fails the test after a minute and a half.
+func (c *chrome) run(t testing.TB, actions ...chromedp.Action) {
+	t.Helper()
+	if chromedp.FromContext(c.ctx).Browser == nil { // a deadline here would be the browser's own
+		if err := chromedp.Run(c.ctx); err != nil {
+			t.Fatalf("start chromium: %v", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, 90*time.Second)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		var at string
+		_ = chromedp.Run(c.ctx, chromedp.Location(&at))
+		t.Fatalf("at %s: %v", at, err)
+	}
+}
+
+// signIn gives the browser a session of the world's person.
+func (c *chrome) signIn(t testing.TB, w *uitest.World) {
+	t.Helper()
+	c.run(t, network.SetCookie("__Host-cloister", w.Token()).WithURL(c.site.url+"/").WithPath("/").WithSecure(true).WithHTTPOnly(true).WithSameSite(network.CookieSameSiteLax))
+}
+
+// look is how a page is looked at.
+type look struct {
+	theme string // "light" or "dark"
+	width int64
+}
+
+var looks = []look{{"light", 1280}, {"dark", 1280}, {"light", 320}, {"dark", 320}}
+
+func (l look) String() string { return fmt.Sprintf("%s-%d", l.theme, l.width) }
+
+func (c *chrome) set(t testing.TB, l look) {
+	t.Helper()
+	c.run(t,
+		emulation.SetDeviceMetricsOverride(l.width, 800, 1, l.width < 600),
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: l.theme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		}),
+	)
+}
+
+// check looks at the page that stands: axe, policy, origin, overflow; and keeps
+// a picture of it.
+func (c *chrome) check(t *testing.T, name string, l look) {
+	t.Helper()
+	c.picture(t, name+"-"+l.String())
+	var csp []string
+	var wide string
+	c.run(t, chromedp.Evaluate(`window.cspViolations`, &csp), chromedp.Evaluate(tooWide, &wide))
+	for _, v := range csp {
+		t.Errorf("%s: policy violation: %s", name, v)
+	}
+	if wide != "" {
+		t.Errorf("%s: wider than the screen: %s", name, wide)
+	}
+	for _, v := range c.axe(t) {
+		t.Errorf("%s: %s", name, v)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range c.foreign {
+		t.Errorf("%s: a request left for %s", name, u)
+	}
+	for _, b := range c.broken {
+		t.Errorf("%s: a script failed: %s", name, b)
+	}
+	c.foreign, c.broken = nil, nil
+}
+
+// tooWide names the first element that makes the page scroll sideways.
+const tooWide = `(() => {
+	const w = document.documentElement.clientWidth;
+	if (document.documentElement.scrollWidth <= w) return "";
+	for (const e of document.querySelectorAll("main *")) {
+		if (e.getBoundingClientRect().right > w + 1 && !e.closest(".scroll")) return e.tagName + "." + e.className + " " + e.textContent.slice(0, 40);
+	}
+	return "something";
+})()`
+
+// picture writes a screenshot of the whole page to build/screenshots.
+func (c *chrome) picture(t testing.TB, name string) {
+	t.Helper()
+	var png []byte
+	c.run(t, chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		_, _, _, _, _, size, err := page.GetLayoutMetrics().Do(ctx)
+		if err != nil {
+			return err
+		}
+		clip := &page.Viewport{Width: size.Width, Height: min(size.Height, 4000), Scale: 1}
+		png, err = page.CaptureScreenshot().WithCaptureBeyondViewport(true).WithClip(clip).Do(ctx)
+		return err
+	}))
+	dir := filepath.Join("..", "..", "build", "screenshots")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// at opens an address of the site and fails on an answer that was not wanted.
+func (c *chrome) at(t testing.TB, path string, want int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, 90*time.Second)
+	defer cancel()
+	resp, err := chromedp.RunResponse(ctx, chromedp.Navigate(c.site.url+path))
+	if err != nil {
+		t.Fatalf("open %s: %v", path, err)
+	}
+	if resp.Status != want {
+		t.Fatalf("open %s: %d %s, not %d", path, resp.Status, http.StatusText(int(resp.Status)), want)
+	}
+}

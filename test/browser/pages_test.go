@@ -1,0 +1,113 @@
+package browser
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/ui/uitest"
+)
+
+// screen is one page in one state.
+type screen struct {
+	name, path string
+	status     int64
+	prepare    func(*uitest.World)
+	then       []chromedp.Action // what is done on the page before it is looked at
+	out        bool              // looked at without a session
+	empty      bool              // in an installation without data
+}
+
+func screens() []screen {
+	submit := func(fields ...string) []chromedp.Action {
+		var do []chromedp.Action
+		for i := 0; i+1 < len(fields); i += 2 {
+			do = append(do, chromedp.SetValue(fields[i], fields[i+1], chromedp.ByQuery))
+		}
+		return append(do, chromedp.ActionFunc(submitForm))
+	}
+	return []screen{
+		{name: "setup", path: "/setup", out: true, empty: true},
+		{name: "setup-wrong", path: "/setup", out: true, empty: true, then: submit("#code", "WRONG", "#user", "maria", "#password", uitest.Password, "#repeat", uitest.Password)},
+		{name: "sign-in", path: "/sign-in", out: true},
+		{name: "sign-in-wrong", path: "/sign-in", out: true, then: submit("#user", "maria", "#password", "wrong")},
+		{name: "home", path: "/"},
+		{name: "home-empty", path: "/", empty: true},
+		{name: "sources", path: "/sources"},
+		{name: "sources-empty", path: "/sources", empty: true},
+		{name: "source-add", path: "/sources/add"},
+		{name: "source-add-wrong", path: "/sources/add", then: submit("#path", "/nowhere", "#name", "ledger")},
+		{name: "source", path: "/sources/handbook"},
+		{name: "source-syncing", path: "/sources/runbooks"},
+		{name: "source-failed", path: "/sources/core-banking-interfaces"},
+		{name: "source-remove", path: "/sources/handbook/remove"},
+		{name: "ask", path: "/ask"},
+		{name: "ask-empty", path: "/ask", empty: true},
+		{name: "answer-graph", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA"},
+		{name: "answer", path: "/ask/01K9QYV2C8D1JH5S0K7XWBTN3Q"},
+		{name: "answer-closest", path: "/ask/01K9QX0M4S6P2Y9FGTZC1R7DKE"},
+		{name: "answer-unknown", path: "/ask/01K9QV7H2W3N8B5JX6Q4A9TMZR"},
+		{name: "answer-failed", path: "/ask/01K9QT1Z9E5C7R3VKD0M8XHWPB"},
+		{name: "cite", path: "/ask/01K9QYV2C8D1JH5S0K7XWBTN3Q", then: []chromedp.Action{chromedp.Click("#cite-1 h3 a", chromedp.ByQuery), chromedp.WaitVisible("#cited", chromedp.ByQuery)}},
+		{name: "cite-commit", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA", then: []chromedp.Action{chromedp.Click("#cite-1 h3 a", chromedp.ByQuery), chromedp.WaitVisible("#cited", chromedp.ByQuery)}},
+		{name: "audit", path: "/audit"},
+		{name: "audit-refusals", path: "/audit?kind=refusal"},
+		{name: "audit-none", path: "/audit?actor=nobody"},
+		{name: "record", path: "/audit/236"},
+		{name: "audit-export", path: "/audit/export"},
+		{name: "models", path: "/models"},
+		{name: "models-empty", path: "/models", empty: true},
+		{name: "models-importing", path: "/models", then: submit("#path", "/media/stick/starter.pack")},
+		{name: "licence", path: "/models/all-minilm-l6-v2/licence"},
+		{name: "keys", path: "/keys"},
+		{name: "keys-empty", path: "/keys", empty: true},
+		{name: "key-new", path: "/keys/new"},
+		{name: "key-made", path: "/keys/new", then: submit("#name", "release-notes-bot")},
+		{name: "policies", path: "/policies"},
+		{name: "policy", path: "/policies/runbooks-for-operators"},
+		{name: "account", path: "/account"},
+		{name: "not-found", path: "/nothing/here", status: 404},
+		{name: "denied", path: "/keys", status: 403, prepare: func(w *uitest.World) { w.Deny(auth.KeyManage, "keys-only-for-administrators") }},
+		{name: "read-only", path: "/sources", prepare: func(w *uitest.World) { w.SetReadOnly("The disk has less than 1 GiB left. Free some space and it goes on by itself.") }},
+	}
+}
+
+// TestEveryPage looks at each page in both themes and at two widths.
+func TestEveryPage(t *testing.T) {
+	all := screens()
+	for _, s := range all {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			lookAt(t, s)
+		})
+	}
+}
+
+func lookAt(t *testing.T, s screen) {
+	w := uitest.Full()
+	if s.empty {
+		w = uitest.Empty()
+		if !strings.HasPrefix(s.name, "setup") {
+			w.FinishSetup()
+		}
+	}
+	if s.prepare != nil {
+		s.prepare(w)
+	}
+	c := open(t, serve(t, w))
+	if !s.out {
+		c.signIn(t, w)
+	}
+	status := s.status
+	if status == 0 {
+		status = 200
+	}
+	for _, l := range looks {
+		c.set(t, l)
+		c.at(t, s.path, status)
+		c.run(t, s.then...)
+		c.check(t, s.name, l)
+	}
+}

@@ -1,0 +1,188 @@
+package ui
+
+import (
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/ui/view"
+)
+
+const (
+	runsOnPage       = 25
+	maxQuestionRunes = 2000
+)
+
+func (u *pages) askForm(w http.ResponseWriter, r *http.Request) error {
+	return u.askPage(w, r, http.StatusOK, short(r.URL.Query().Get("q"), maxQuestionRunes), nil)
+}
+
+func (u *pages) askPage(w http.ResponseWriter, r *http.Request, code int, question string, n *view.Notice) error {
+	recent, err := u.Runs.Recent(r.Context(), who(r), r.URL.Query().Get("before"), runsOnPage)
+	if !unseen(&err) && err != nil {
+		return err
+	}
+	sources, err := u.Sources.List(r.Context(), who(r))
+	if !unseen(&err) && err != nil {
+		return err
+	}
+	older := ""
+	if len(recent) == runsOnPage {
+		older = "/ask?before=" + url.QueryEscape(recent[len(recent)-1].ID)
+	}
+	return show(w, r, code, view.AskPage(u.frame(r, "ask", "Ask"), question, try(sources), recent, older, n))
+}
+
+// ask starts a run and leads to its page, which follows it.
+func (u *pages) ask(w http.ResponseWriter, r *http.Request) error {
+	if err := readForm(r); err != nil {
+		return err
+	}
+	question := strings.Join(strings.Fields(r.PostFormValue("question")), " ")
+	err := checkQuestion(question)
+	id := ""
+	if err == nil {
+		id, err = u.Runs.Ask(r.Context(), who(r), question)
+	}
+	if wrong, n, ok := wrongInput(err); ok {
+		if n == nil {
+			n = &view.Notice{Tone: view.Bad, Title: wrong["question"]}
+			question = ""
+		}
+		return u.askPage(w, r, http.StatusUnprocessableEntity, question, n)
+	}
+	if err != nil {
+		return err
+	}
+	return goTo(w, r, "/ask/"+url.PathEscape(id))
+}
+
+func checkQuestion(question string) error {
+	if question == "" {
+		return &InputError{Text: "Type a question first."}
+	}
+	if utf8.RuneCountInString(question) > maxQuestionRunes {
+		return &InputError{Text: "The question is too long: at most 2000 characters."}
+	}
+	return checkNoSecret("question", question)
+}
+
+func (u *pages) run(w http.ResponseWriter, r *http.Request) error {
+	run, err := u.Runs.Get(r.Context(), who(r), r.PathValue("run"))
+	if err != nil {
+		return err
+	}
+	p := u.frame(r, "ask", short(run.Question, 60), "live.js")
+	if run.Running {
+		p.Refresh = 1
+	}
+	return show(w, r, http.StatusOK, view.RunPage(p, run))
+}
+
+func (u *pages) runEvents(w http.ResponseWriter, r *http.Request) error {
+	p := u.frame(r, "ask", "")
+	return stream(w, r, u.runFrames(r, p))
+}
+
+func (u *pages) runFrames(r *http.Request, p view.Page) iter.Seq2[frame, error] {
+	return func(yield func(frame, error) bool) {
+		said := ""
+		for run, err := range u.Runs.Watch(r.Context(), who(r), r.PathValue("run")) {
+			if err != nil {
+				yield(frame{}, err)
+				return
+			}
+			p.Now = u.Now()
+			f := frame{html: view.RunLive(p, run), last: !run.Running}
+			if now := runWords(run); now != said {
+				f.say, said = now, now
+			}
+			if !yield(f, nil) || f.last {
+				return
+			}
+		}
+	}
+}
+
+// runWords says how a run fares, for screen readers.
+func runWords(run view.Run) string {
+	switch {
+	case run.Running:
+		for _, s := range run.Stages {
+			if s.Tone == view.Live {
+				return s.Name
+			}
+		}
+		return "Looking"
+	case run.Failed != "":
+		return "The run failed: " + run.Failed
+	case run.Answer == nil:
+		return "The run has ended"
+	case run.Answer.Outcome == view.Answered:
+		var b strings.Builder
+		for _, s := range run.Answer.Spans {
+			b.WriteString(s.Text)
+		}
+		return "Answer: " + b.String()
+	case run.Answer.Outcome == view.Closest:
+		return "No source states this directly. " + strconv.Itoa(len(run.Answer.Citations)) + " passages come closest."
+	default:
+		return "The sources do not say."
+	}
+}
+
+// cite opens cited bytes. Its address is made by CiteURL.
+func (u *pages) cite(w http.ResponseWriter, r *http.Request) error {
+	c, run, err := parseCite(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	cited, err := u.Citations.Open(r.Context(), who(r), c)
+	if err != nil {
+		return err
+	}
+	cited.Run = run
+	return show(w, r, http.StatusOK, view.CitePage(u.frame(r, "ask", cited.Title), cited))
+}
+
+// CiteURL is the page that opens cited bytes; run may be "".
+func CiteURL(c Cite, run string) string {
+	q := url.Values{
+		"source": {c.Source}, "record": {c.Record}, "version": {strconv.FormatUint(c.Version, 10)},
+		"start": {strconv.FormatInt(c.Start, 10)}, "end": {strconv.FormatInt(c.End, 10)},
+	}
+	for name, value := range map[string]string{"sha256": c.SHA256, "blob": c.Blob, "run": run} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return "/cite?" + q.Encode() + "#cited"
+}
+
+func parseCite(q url.Values) (Cite, string, error) {
+	c := Cite{Source: q.Get("source"), Record: q.Get("record"), SHA256: q.Get("sha256"), Blob: q.Get("blob")}
+	var errs [3]error
+	c.Version, errs[0] = strconv.ParseUint(q.Get("version"), 10, 64)
+	c.Start, errs[1] = strconv.ParseInt(q.Get("start"), 10, 64)
+	c.End, errs[2] = strconv.ParseInt(q.Get("end"), 10, 64)
+	for _, err := range errs {
+		if err != nil {
+			return Cite{}, "", store.ErrNotFound
+		}
+	}
+	if c.Source == "" || c.Record == "" || c.Start < 0 || c.End < c.Start {
+		return Cite{}, "", store.ErrNotFound
+	}
+	return c, q.Get("run"), nil
+}
+
+func short(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n]) + "…"
+}

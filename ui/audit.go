@@ -1,0 +1,173 @@
+package ui
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/ui/view"
+)
+
+const recordsOnPage = 50
+
+func (u *pages) audit(w http.ResponseWriter, r *http.Request) error {
+	in := r.URL.Query()
+	f := view.RecordFilter{
+		Kind: in.Get("kind"), Action: in.Get("action"), Decision: in.Get("decision"),
+		Actor: strings.TrimSpace(in.Get("actor")), Resource: strings.TrimSpace(in.Get("resource")), Run: strings.TrimSpace(in.Get("run")),
+	}
+	q := RecordQuery{RecordFilter: f, Limit: recordsOnPage}
+	q.Before, _ = strconv.ParseUint(in.Get("before"), 10, 64) // what does not parse is the newest page
+	q.After, _ = strconv.ParseUint(in.Get("after"), 10, 64)
+	page, err := u.Records.List(r.Context(), who(r), q)
+	if err != nil {
+		return err
+	}
+	d := view.Records{
+		Filter: f, Rows: page.Rows, Scanned: page.Scanned,
+		Kinds:     choices(f.Kind, "", "Any", "intent", "Intent", "outcome", "Outcome", "refusal", "Refusal", "event", "Event"),
+		Decisions: choices(f.Decision, "", "Any", "allow", "Allowed", "deny", "Refused"),
+		Actions:   actionChoices(f.Action),
+	}
+	if d.Log, err = u.Records.Log(r.Context(), who(r)); err != nil {
+		return err
+	}
+	if page.Older > 0 {
+		d.Older = auditURL(in, "before", page.Older)
+	}
+	if page.Newer && len(page.Rows) > 0 {
+		d.Newer = auditURL(in, "after", page.Rows[0].Seq)
+	}
+	return show(w, r, http.StatusOK, view.AuditPage(u.frame(r, "audit", "Audit log"), d))
+}
+
+// auditURL is the same filter at another place of the log.
+func auditURL(in url.Values, name string, seq uint64) string {
+	q := url.Values{}
+	for _, k := range []string{"kind", "action", "decision", "actor", "resource", "run"} {
+		if v := in.Get(k); v != "" {
+			q.Set(k, v)
+		}
+	}
+	q.Set(name, strconv.FormatUint(seq, 10))
+	return "/audit?" + q.Encode()
+}
+
+// choices makes options from pairs of value and text.
+func choices(on string, pairs ...string) []view.Choice {
+	var out []view.Choice
+	for i := 0; i+1 < len(pairs); i += 2 {
+		out = append(out, view.Choice{Value: pairs[i], Text: pairs[i+1], On: pairs[i] == on})
+	}
+	return out
+}
+
+func actionChoices(on string) []view.Choice {
+	out := choices(on, "", "Any")
+	for _, a := range []auth.Action{
+		auth.Ask, auth.SourceRead, auth.SourceManage, auth.SourceFetch, auth.ModelInfer, auth.ModelEmbed, auth.ModelManage, auth.ModelList,
+		auth.AuditRead, auth.AuditExport, auth.KeyManage, auth.PolicyRead, auth.PolicyManage, auth.RunRead, auth.SystemStatus, auth.SessionManage,
+	} {
+		out = append(out, view.Choice{Value: string(a), Text: string(a), On: string(a) == on})
+	}
+	return out
+}
+
+func (u *pages) record(w http.ResponseWriter, r *http.Request) error {
+	seq, err := strconv.ParseUint(r.PathValue("seq"), 10, 64)
+	if err != nil {
+		return store.ErrNotFound
+	}
+	rec, err := u.Records.Get(r.Context(), who(r), seq)
+	if err != nil {
+		return err
+	}
+	log, err := u.Records.Log(r.Context(), who(r))
+	if err != nil {
+		return err
+	}
+	return show(w, r, http.StatusOK, view.RecordPage(u.frame(r, "audit", fmt.Sprintf("Record %d", seq)), rec, log))
+}
+
+func (u *pages) exportForm(w http.ResponseWriter, r *http.Request) error {
+	return u.exportPage(w, r, http.StatusOK, view.ExportForm{From: r.URL.Query().Get("from"), To: r.URL.Query().Get("to")})
+}
+
+func (u *pages) exportPage(w http.ResponseWriter, r *http.Request, code int, f view.ExportForm) error {
+	var err error
+	if f.Log, err = u.Records.Log(r.Context(), who(r)); err != nil {
+		return err
+	}
+	f.Command = "cloister-verify --log-key " + f.Log.Key + " cloister-audit.tar"
+	f.Compare = "cloister-verify --log-key " + f.Log.Key + " --after checkpoint.txt cloister-audit.tar"
+	return show(w, r, code, view.ExportPage(u.frame(r, "audit", "Export evidence"), f))
+}
+
+// export streams a bundle. A refusal comes before the first byte and is a page;
+// a failure after it breaks the connection, so that no browser keeps half a
+// bundle for a whole one.
+func (u *pages) export(w http.ResponseWriter, r *http.Request) error {
+	if err := readForm(r); err != nil {
+		return err
+	}
+	f := view.ExportForm{From: field(r, "from"), To: field(r, "to")}
+	from, to, err := exportRange(f)
+	if err != nil {
+		f.Notice = &view.Notice{Tone: view.Bad, Title: err.Error()}
+		return u.exportPage(w, r, http.StatusUnprocessableEntity, f)
+	}
+	out := &download{w: w, name: "cloister-audit.tar"}
+	err = u.Records.Export(r.Context(), who(r), from, to, out)
+	if err == nil {
+		return nil
+	}
+	if out.begun {
+		u.Logger.ErrorContext(r.Context(), "audit export broke off", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	if _, n, ok := wrongInput(err); ok && n != nil {
+		f.Notice = n
+		return u.exportPage(w, r, http.StatusUnprocessableEntity, f)
+	}
+	return err
+}
+
+// exportRange turns first and last, as typed, into from ≤ seq < to.
+func exportRange(f view.ExportForm) (from, to uint64, err error) {
+	if f.From != "" {
+		if from, err = strconv.ParseUint(f.From, 10, 63); err != nil {
+			return 0, 0, &InputError{Text: "The first record must be a whole number."}
+		}
+	}
+	if f.To != "" {
+		if to, err = strconv.ParseUint(f.To, 10, 63); err != nil {
+			return 0, 0, &InputError{Text: "The last record must be a whole number."}
+		}
+		to++
+		if to <= from {
+			return 0, 0, &InputError{Text: "The last record must not come before the first."}
+		}
+	}
+	return from, to, nil
+}
+
+// download is a response that becomes a file with its first byte.
+type download struct {
+	w     http.ResponseWriter
+	name  string
+	begun bool
+}
+
+func (d *download) Write(b []byte) (int, error) {
+	if !d.begun {
+		d.begun = true
+		h := d.w.Header()
+		h.Set("Content-Type", "application/x-tar")
+		h.Set("Content-Disposition", `attachment; filename="`+d.name+`"`)
+	}
+	return d.w.Write(b)
+}

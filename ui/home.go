@@ -1,0 +1,103 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/ui/view"
+)
+
+const recentOnHome = 6
+
+// home gathers what the person may see; a part that policy refuses is left out.
+func (u *pages) home(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := r.Context(), who(r)
+	var h view.Home
+	var err error
+	if h.Sources, err = u.Sources.List(ctx, p); unseen(&err) {
+		h.Denied = append(h.Denied, "sources")
+	} else if err != nil {
+		return err
+	}
+	if h.Recent, err = u.Runs.Recent(ctx, p, "", recentOnHome); !unseen(&err) && err != nil {
+		return err
+	}
+	if h.Log, err = u.Records.Log(ctx, p); !unseen(&err) && err != nil {
+		return err
+	}
+	models, err := u.Models.List(ctx, p)
+	if !unseen(&err) && err != nil {
+		return err
+	}
+	h.Models = models.List
+	h.Try = try(h.Sources)
+	h.Steps = steps(h, u.isAdministrator(p))
+	return show(w, r, http.StatusOK, view.HomePage(u.frame(r, "home", "Home"), h))
+}
+
+// unseen reports that policy hides this part, and clears the error.
+func unseen(err *error) bool {
+	if errors.Is(*err, auth.ErrDenied) {
+		*err = nil
+		return true
+	}
+	return false
+}
+
+func (u *pages) isAdministrator(p auth.Principal) bool {
+	for _, role := range p.Roles {
+		if role == auth.Administrator {
+			return true
+		}
+	}
+	return false
+}
+
+// steps is what a new installation still lacks; the first open one is "now".
+func steps(h view.Home, administrator bool) []view.NextStep {
+	if !administrator {
+		return nil
+	}
+	list := []view.NextStep{
+		{
+			Title: "Connect a source", Done: len(h.Sources) > 0,
+			Text:   "A git repository or a folder of documents on this machine. Reading begins at once.",
+			Action: view.Link{Text: "Add source", URL: "/sources/add"},
+		},
+		{
+			Title: "Ask a question", Done: len(h.Recent) > 0,
+			Text:   "Every answer shows what it was read from, to the byte.",
+			Action: view.Link{Text: "Ask", URL: "/ask"},
+		},
+		{
+			Title: "Import a model", Done: len(h.Models) > 0,
+			Text:   "Optional. An embedding model finds passages by meaning, not by their words alone.",
+			Action: view.Link{Text: "Import", URL: "/models"},
+		},
+	}
+	for i := range list {
+		if !list[i].Done {
+			list[i].Now = true
+			break
+		}
+	}
+	return list
+}
+
+// try suggests questions that the connected sources can answer.
+func try(sources []view.Source) []string {
+	var git, files bool
+	for _, s := range sources {
+		git = git || s.Kind == "git"
+		files = files || s.Kind == "files"
+	}
+	var out []string
+	if git {
+		out = append(out, "Who last changed README.md?", "When was README.md added?")
+	}
+	if git || files {
+		out = append(out, "Which document explains the installation?")
+	}
+	return out
+}

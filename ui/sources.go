@@ -1,0 +1,152 @@
+package ui
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/ui/view"
+)
+
+func (u *pages) sources(w http.ResponseWriter, r *http.Request) error {
+	list, err := u.Sources.List(r.Context(), who(r))
+	if err != nil {
+		return err
+	}
+	var n *view.Notice
+	if name := r.URL.Query().Get("removed"); name != "" {
+		n = &view.Notice{Tone: view.OK, Title: "Source removed", Text: "Nothing from it appears in answers any more."}
+	}
+	return show(w, r, http.StatusOK, view.SourcesPage(u.frame(r, "sources", "Sources"), list, n))
+}
+
+func (u *pages) sourceForm(w http.ResponseWriter, r *http.Request) error {
+	f := view.SourceForm{Kind: r.URL.Query().Get("kind")}
+	return show(w, r, http.StatusOK, view.SourceAdd(u.frame(r, "sources", "Add a source"), f))
+}
+
+func (u *pages) sourceAdd(w http.ResponseWriter, r *http.Request) error {
+	if err := readForm(r); err != nil {
+		return err
+	}
+	f := view.SourceForm{Kind: field(r, "kind"), Name: field(r, "name"), Path: field(r, "path")}
+	err := checkNoSecret("path", f.Path)
+	if err == nil {
+		err = checkNoSecret("name", f.Name)
+	}
+	if err == nil {
+		err = u.Sources.Add(r.Context(), who(r), f.Kind, f.Name, f.Path)
+	}
+	if wrong, n, ok := wrongInput(err); ok {
+		f.Wrong, f.Notice = wrong, n
+		return show(w, r, http.StatusUnprocessableEntity, view.SourceAdd(u.frame(r, "sources", "Add a source"), f))
+	}
+	if err != nil {
+		return err
+	}
+	return goTo(w, r, "/sources/"+url.PathEscape(f.Name))
+}
+
+// checkNoSecret keeps an API key that was pasted in the wrong place from being
+// stored.
+func checkNoSecret(field, text string) error {
+	if auth.HoldsSecret(text) {
+		return &InputError{Field: field, Text: "This looks like an API key. It was not kept; revoke it if others could see it."}
+	}
+	return nil
+}
+
+func (u *pages) source(w http.ResponseWriter, r *http.Request) error {
+	s, err := u.Sources.Get(r.Context(), who(r), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	var n *view.Notice
+	if r.URL.Query().Has("syncing") {
+		n = &view.Notice{Tone: view.Calm, Title: "A sync was asked for", Text: "This page follows it."}
+	}
+	p := u.frame(r, "sources", s.Name, "live.js")
+	if s.Sync != nil && s.Sync.Running {
+		p.Refresh = 3
+	}
+	return show(w, r, http.StatusOK, view.SourcePage(p, s, n))
+}
+
+func (u *pages) sourceSync(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if err := u.Sources.Sync(r.Context(), who(r), name); err != nil {
+		return err
+	}
+	return goTo(w, r, "/sources/"+url.PathEscape(name)+"?syncing")
+}
+
+func (u *pages) sourceProgress(w http.ResponseWriter, r *http.Request) error {
+	p := u.frame(r, "sources", "")
+	return stream(w, r, u.sourceFrames(r, p))
+}
+
+func (u *pages) sourceFrames(r *http.Request, p view.Page) iter.Seq2[frame, error] {
+	return func(yield func(frame, error) bool) {
+		said := ""
+		for s, err := range u.Sources.Watch(r.Context(), who(r), r.PathValue("name")) {
+			if err != nil {
+				yield(frame{}, err)
+				return
+			}
+			p.Now = u.Now()
+			f := frame{html: view.SourceLive(p, s)}
+			if now := syncWords(s); now != said {
+				f.say, said = now, now
+			}
+			if !yield(f, nil) {
+				return
+			}
+		}
+	}
+}
+
+// syncWords says how a sync fares, in steps of a quarter, for screen readers.
+func syncWords(s view.Source) string {
+	y := s.Sync
+	switch {
+	case y == nil:
+		return ""
+	case y.Running && y.Total > 0:
+		return fmt.Sprintf("%s, %d of 4 quarters done", y.Stage, min(4, y.Done*4/y.Total))
+	case y.Running:
+		return y.Stage
+	case y.Error != "":
+		return "The sync did not finish: " + y.Error
+	default:
+		return "The sync is complete"
+	}
+}
+
+func (u *pages) sourceRemoveForm(w http.ResponseWriter, r *http.Request) error {
+	s, err := u.Sources.Get(r.Context(), who(r), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return show(w, r, http.StatusOK, view.SourceRemove(u.frame(r, "sources", "Remove "+s.Name), s, nil))
+}
+
+func (u *pages) sourceRemove(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	err := u.Sources.Remove(r.Context(), who(r), name)
+	var input *InputError
+	if errors.As(err, &input) {
+		s, getErr := u.Sources.Get(r.Context(), who(r), name)
+		if getErr != nil {
+			return getErr
+		}
+		n := &view.Notice{Tone: view.Bad, Title: input.Text}
+		return show(w, r, http.StatusConflict, view.SourceRemove(u.frame(r, "sources", "Remove "+s.Name), s, n))
+	}
+	if err != nil {
+		return err
+	}
+	return goTo(w, r, "/sources?removed="+url.QueryEscape(name))
+}
