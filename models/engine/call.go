@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/cloister-os/cloister/models"
 )
@@ -17,6 +19,9 @@ import (
 // maxReply bounds a reply that is read whole: 512 vectors of 4,096 numbers are
 // about 40 MB of JSON.
 const maxReply = 64 << 20
+
+// dialAgain is the pause before a child that does not accept is dialled again.
+const dialAgain = 20 * time.Millisecond
 
 // nameForm is what a model may be called: safe in a path, a URL and a log.
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -29,32 +34,52 @@ func checkName(name string) error {
 }
 
 // send makes one request to the child. Its reply has status 200; any other is
-// an error of the matching kind.
+// an error of the matching kind. A child that has just ended is waited for.
 func (e *Engine) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	if err := e.await(ctx); err != nil {
-		return nil, err
-	}
 	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
+	for deadline := time.Now().Add(startWait); ; {
+		if err := e.await(ctx); err != nil {
+			return nil, err
+		}
+		res, err := e.try(ctx, method, path, data)
+		switch {
+		case err == nil && res.StatusCode == http.StatusOK:
+			return res, nil
+		case err == nil:
+			defer res.Body.Close()
+			return nil, refusal(res)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !notSent(err) || time.Now().After(deadline):
+			return nil, fmt.Errorf("%w: its process ended during the call: try again", models.ErrUnavailable)
+		}
+		select { // the supervisor is about to notice
+		case <-time.After(dialAgain):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (e *Engine) try(ctx context.Context, method, path string, data []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := e.client.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("%w: its process ended during the call: try again", models.ErrUnavailable)
-	}
-	if res.StatusCode == http.StatusOK {
-		return res, nil
-	}
-	defer res.Body.Close()
-	return nil, refusal(res)
+	// All that we ask may be asked twice; so told, the client repeats a request
+	// that met a kept connection of a child that has gone.
+	req.Header["Idempotency-Key"] = nil
+	return e.client.Do(req)
+}
+
+// notSent says whether a request failed before the child could see it.
+func notSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // call is send for a reply that is one JSON value.
