@@ -1,0 +1,39 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/cloister-os/cloister/agents/run"
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/budget"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/policy"
+	"github.com/cloister-os/cloister/auth/session"
+	"github.com/cloister-os/cloister/models/pack"
+	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/store"
+)
+
+// Config is what an API needs. Sessions and Door are required; a route whose
+// service is nil answers 503.
+type Config struct {
+	Store     store.Store
+	Sessions  *session.Service
+	Door      guard.Door
+	Policies  *policy.Policies
+	Ledger    *budget.Ledger
+	Records   guard.Records
+	Packs     *pack.Service
+	Uploads   string // folder for files on their way; required
+	Runs      *run.Engine
+	Ask       func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
+	Status    func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
+	SetupDone func()                                                           // called after setup; may be nil
+	Heartbeat time.Duration                                                    // of event streams; 0 = 15 s
+	Logger    *slog.Logger                                                     // nil = slog.Default()
+}
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/policy"
+	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/store"
+)
+
+type policyInput struct {
+	ID string `path:"id" maxLength:"200"`
+}
+
+func (a *API) policyRoutes() {
+	list := operation(http.MethodGet, "/api/v1/policies", "list-policies", "The policies in force, by id")
+	handle(a, list, func(ctx context.Context, p auth.Principal, _ *none) (*body[[]wire.Policy], error) {
+		out := []wire.Policy{}
+		err := a.readPolicies(ctx, p, func(list []policy.Policy) error {
+			for _, one := range list {
+				out = append(out, wirePolicy(one))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &body[[]wire.Policy]{out}, nil
+	})
+	show := operation(http.MethodGet, "/api/v1/policies/{id}", "get-policy", "One policy")
+	handle(a, show, func(ctx context.Context, p auth.Principal, in *policyInput) (*body[wire.Policy], error) {
+		var out wire.Policy
+		err := a.readPolicies(ctx, p, func(list []policy.Policy) error {
+			for _, one := range list {
+				if one.ID == in.ID {
+					out = wirePolicy(one)
+					return nil
+				}
+			}
+			return errNoPolicy
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &body[wire.Policy]{out}, nil
+	})
+	put := operation(http.MethodPut, "/api/v1/policies/{id}", "put-policy", "Add or replace a policy; it counts from the next call")
+	handle(a, put, func(ctx context.Context, p auth.Principal, in *struct {
+		policyInput
+		Body wire.NewPolicy
+	}) (*body[wire.Policy], error) {
+		err := a.changePolicies(ctx, p, "put "+in.ID, func(tx *store.Tx) error {
+			id, err := a.cfg.Policies.Put(tx, in.Body.Text)
+			if err == nil && id != in.ID {
+				return problem(http.StatusUnprocessableEntity, "The policy's @id and its name differ.",
+					"The text has @id(\""+id+"\"); send it to /api/v1/policies/"+id+" or change one of the two.")
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &body[wire.Policy]{wire.Policy{ID: in.ID, Text: in.Body.Text}}, nil
+	})
+	remove := operation(http.MethodDelete, "/api/v1/policies/{id}", "remove-policy", "Remove a policy; that counts from the next call")
+	handle(a, remove, func(ctx context.Context, p auth.Principal, in *policyInput) (*none, error) {
+		return nil, a.changePolicies(ctx, p, "remove "+in.ID, func(tx *store.Tx) error { return a.cfg.Policies.Remove(tx, in.ID) })
+	})
+}
+
+var errNoPolicy = problem(http.StatusNotFound, "There is no such policy.", "See which there are with: cloister policy list.")
+
+func wirePolicy(p policy.Policy) wire.Policy {
+	return wire.Policy{ID: p.ID, Effect: p.Effect, Comment: p.Comment, Text: p.Text, Version: uint64(p.Version)}
+}
+
+func (a *API) readPolicies(ctx context.Context, p auth.Principal, use func([]policy.Policy) error) error {
+	req := guard.Request{Principal: p, Action: auth.PolicyRead, Resource: auth.TheSystem}
+	return a.cfg.Door.Read(ctx, req, func(context.Context, *guard.Permit) (guard.Outcome, error) {
+		list := a.cfg.Policies.List()
+		return guard.Outcome{Usage: map[string]int64{"rows": int64(len(list))}}, use(list)
+	})
+}
+
+// changePolicies commits a change together with its outcome on the record.
+func (a *API) changePolicies(ctx context.Context, p auth.Principal, what string, change func(*store.Tx) error) error {
+	req := guard.Request{Principal: p, Action: auth.PolicyManage, Resource: auth.TheSystem, Args: what, Detail: map[string]any{"what": what}}
+	return a.cfg.Door.Do(ctx, req, func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
+		if err := permit.Covers(auth.PolicyManage, auth.TheSystem); err != nil {
+			return guard.Outcome{}, err
+		}
+		tx := store.NewTx()
+		if err := change(tx); err != nil {
+			return guard.Outcome{}, invalidPolicy(err)
+		}
+		if err := a.cfg.Door.Finish(tx, permit, guard.Outcome{Status: guard.StatusOK}); err != nil {
+			return guard.Outcome{}, err
+		}
+		_, err := a.cfg.Store.Apply(ctx, tx)
+		return guard.Outcome{}, err
+	})
+}
+
+func invalidPolicy(err error) error {
+	switch {
+	case errors.Is(err, policy.ErrInvalid):
+		return problem(http.StatusUnprocessableEntity, "That is not a valid policy.", sentence(err))
+	case errors.Is(err, store.ErrNotFound):
+		return errNoPolicy
+	}
+	return err
+}

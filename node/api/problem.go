@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/cloister-os/cloister/agents/run"
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/models"
+	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/store"
+)
+
+// kinds maps the kinds of error to a status and a title, first match wins. It
+// is the only place that does. A kind with show may tell its text to whoever
+// asked; the others say only what to do.
+var kinds = []struct {
+	is     error
+	status int
+	title  string
+	show   bool
+	retry  string // seconds, for Retry-After
+}{
+	{auth.ErrUnauthenticated, http.StatusUnauthorized, "Sign in first.", true, ""},
+	{auth.ErrThrottled, http.StatusTooManyRequests, "Too many attempts.", true, "5"},
+	{auth.ErrDenied, http.StatusForbidden, "Not permitted.", true, ""},
+	{run.ErrNotFound, http.StatusNotFound, "There is no such run.", true, ""},
+	{run.ErrUnknown, http.StatusNotFound, "There is no such agent.", true, ""},
+	{run.ErrEnded, http.StatusConflict, "The run has already ended.", true, ""},
+	{run.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},
+	{run.ErrStopping, http.StatusServiceUnavailable, "The node is stopping.", true, "5"},
+	{models.ErrNoModel, http.StatusNotFound, "There is no such model.", true, ""},
+	{models.ErrUnavailable, http.StatusServiceUnavailable, "The model engine is not available.", true, "5"},
+	{models.ErrBusy, http.StatusServiceUnavailable, "The model engine is busy.", true, "1"},
+	{models.ErrInvalid, http.StatusUnprocessableEntity, "The model cannot take this.", true, ""},
+	{models.ErrNoSpace, http.StatusInsufficientStorage, "Not enough free disk space.", true, ""},
+	{models.ErrInterrupted, http.StatusBadGateway, "The model stopped in the middle of its answer.", true, ""},
+	{store.ErrReadOnly, http.StatusInsufficientStorage, "Nothing can be written now.", true, "30"},
+	{store.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},
+	{store.ErrLimit, http.StatusTooManyRequests, "The budget is spent.", false, "60"},
+	{store.ErrConflict, http.StatusConflict, "It was changed by someone else in the meantime.", false, ""},
+	{store.ErrNotFound, http.StatusNotFound, "There is no such thing.", true, ""},
+	{store.ErrCompacted, http.StatusGone, "That version is no longer kept.", true, ""},
+	{store.ErrTooLarge, http.StatusRequestEntityTooLarge, "Too large.", true, ""},
+	{store.ErrInvalid, http.StatusUnprocessableEntity, "Something in the request is not right.", true, ""},
+	{store.ErrUnknown, http.StatusServiceUnavailable, "The node does not know whether it happened. Look before you try again.", false, "1"},
+	{store.ErrClosed, http.StatusServiceUnavailable, "The node is stopping.", false, "5"},
+	{context.DeadlineExceeded, http.StatusGatewayTimeout, "It took too long.", false, "1"},
+}
+
+// problem maps an error to what the caller reads. What is no kind of ours is
+// logged whole and told only as an internal error with the request's id.
+func (a *API) problem(ctx context.Context, err error) error {
+	var known *wire.Problem
+	if errors.As(err, &known) {
+		return known
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return problem(499, "The client went away.", "")
+	}
+	for _, k := range kinds {
+		if !errors.Is(err, k.is) {
+			continue
+		}
+		p := problem(k.status, k.title, "")
+		if k.show {
+			p.Detail = sentence(err)
+		}
+		p.Instance = requestID(ctx)
+		var denied *auth.DeniedError
+		if errors.As(err, &denied) {
+			p.Policy, p.Record = first(denied.Policies, "default-deny"), &denied.Record
+		}
+		if k.retry != "" {
+			return &retryable{p, k.retry}
+		}
+		return p
+	}
+	a.cfg.Logger.ErrorContext(ctx, "request failed", "request", requestID(ctx), "err", err)
+	p := problem(http.StatusInternalServerError, "Something went wrong inside.", "Look for the request's id in the node's log.")
+	p.Instance = requestID(ctx)
+	return p
+}
+
+// retryable is a problem that time heals.
+type retryable struct {
+	*wire.Problem
+	after string
+}
+
+// GetHeaders adds Retry-After.
+func (r *retryable) GetHeaders() http.Header { return http.Header{"Retry-After": {r.after}} }
+
+func (r *retryable) Unwrap() error { return r.Problem }
+
+// MarshalJSON writes the problem alone.
+func (r *retryable) MarshalJSON() ([]byte, error) { return json.Marshal(r.Problem) }
+
+func problem(status int, title, detail string) *wire.Problem {
+	return &wire.Problem{Type: "about:blank", Title: title, Status: status, Detail: detail}
+}
+
+// writeProblem answers with a problem outside huma.
+func writeProblem(w http.ResponseWriter, _ *http.Request, err error) {
+	var p *wire.Problem
+	if !errors.As(err, &p) {
+		p = problem(http.StatusInternalServerError, "Something went wrong inside.", "")
+	}
+	var r *retryable
+	if errors.As(err, &r) {
+		w.Header().Set("Retry-After", r.after)
+	}
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="cloister"`)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client may have gone
+}
+
+// sentence is an error's text as one line that begins with a capital and ends
+// with a full stop.
+func sentence(err error) string {
+	s, _, _ := strings.Cut(err.Error(), "\n")
+	if s == "" {
+		return ""
+	}
+	s = strings.ToUpper(s[:1]) + s[1:]
+	if !strings.HasSuffix(s, ".") {
+		s += "."
+	}
+	return s
+}
+
+func first(list []string, other string) string {
+	if len(list) == 0 {
+		return other
+	}
+	return list[0]
+}

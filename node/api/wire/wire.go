@@ -1,0 +1,334 @@
+// Package wire holds the shapes that /api/v1 and its clients exchange. It is
+// what both sides agree on, and nothing else: no behaviour, and no import of
+// Cloister.
+package wire
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Setup completes the first start.
+type Setup struct {
+	Code     string `json:"code" minLength:"1" maxLength:"200" doc:"The one-time setup code that the node printed"`
+	User     string `json:"user" minLength:"1" maxLength:"200" doc:"The first administrator's name"`
+	Password string `json:"password" minLength:"1" maxLength:"1000"`
+}
+
+// Login names somebody.
+type Login struct {
+	User     string `json:"user" minLength:"1" maxLength:"200"`
+	Password string `json:"password" minLength:"1" maxLength:"1000"`
+}
+
+// Session is a sign-in. The token goes after "Authorization: Bearer".
+type Session struct {
+	Token   string    `json:"token"`
+	User    string    `json:"user"`
+	Expires time.Time `json:"expires"`
+}
+
+// Status says how the node is.
+type Status struct {
+	Node    string        `json:"node"`
+	Version string        `json:"version" doc:"The program's version"`
+	Started time.Time     `json:"started"`
+	User    string        `json:"user" doc:"Who asks, as the node sees it"`
+	Store   StoreStatus   `json:"store"`
+	Engine  EngineStatus  `json:"engine"`
+	Models  []string      `json:"models" doc:"The models it holds"`
+	Sources []SourceShort `json:"sources" doc:"The sources that the caller may read"`
+	LogKey  string        `json:"log_key" doc:"Fingerprint of the audit log's key"`
+}
+
+// StoreStatus says how the store is.
+type StoreStatus struct {
+	Applied  uint64 `json:"applied" doc:"The newest version"`
+	ReadOnly string `json:"read_only,omitempty" doc:"Why nothing can be written now"`
+}
+
+// EngineStatus says how local inference is.
+type EngineStatus struct {
+	State  string `json:"state" enum:"ready,starting,unavailable"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// SourceShort is a source in a status.
+type SourceShort struct {
+	Name  string    `json:"name"`
+	Stage string    `json:"stage"`
+	AsOf  time.Time `json:"as_of"`
+}
+
+// NewSource connects a source.
+type NewSource struct {
+	Name     string   `json:"name" minLength:"1" maxLength:"64"`
+	Kind     string   `json:"kind" enum:"git,files"`
+	Path     string   `json:"path" minLength:"1" maxLength:"4096" doc:"Folder on the node"`
+	Audience []string `json:"audience,omitempty" maxItems:"100" doc:"Who may read it; empty: everyone who may ask"`
+}
+
+// Source is a connected source.
+type Source struct {
+	Name     string    `json:"name"`
+	Kind     string    `json:"kind"`
+	Path     string    `json:"path,omitempty"`
+	Audience []string  `json:"audience,omitempty"`
+	Added    time.Time `json:"added"`
+	Progress Progress  `json:"progress"`
+}
+
+// Progress says how a sync stands.
+type Progress struct {
+	Job      string    `json:"job,omitempty"`
+	Stage    string    `json:"stage" doc:"idle, or what the sync is doing"`
+	Done     int64     `json:"done"`
+	Total    int64     `json:"total" doc:"0 = not known yet"`
+	Error    string    `json:"error,omitempty" doc:"Why the last sync failed"`
+	Finished time.Time `json:"finished" doc:"When the last sync ended"`
+	AsOf     time.Time `json:"as_of" doc:"How fresh is what can be read"`
+	Running  bool      `json:"running"`
+}
+
+// Job names a sync.
+type Job struct {
+	Job string `json:"job"`
+}
+
+// Question is what somebody asks.
+type Question struct {
+	Question string `json:"question" minLength:"1" maxLength:"4000"`
+}
+
+// Answer is what cloister ask --json prints.
+type Answer struct {
+	Outcome     string      `json:"outcome" enum:"answer,closest,unknown"`
+	Understood  string      `json:"understood"`
+	Answer      string      `json:"answer"`
+	Citations   []Citation  `json:"citations"`
+	Freshness   []Freshness `json:"freshness"`
+	Run         string      `json:"run"`
+	CostNanoUSD int64       `json:"cost_nano_usd"`
+}
+
+// Citation is a range of bytes of one version of a record.
+type Citation struct {
+	Source  string `json:"source"`
+	Record  string `json:"record"`
+	Version uint64 `json:"version"`
+	Title   string `json:"title"`
+	URI     string `json:"uri"`
+	Start   int64  `json:"start"`
+	End     int64  `json:"end"`
+	Text    string `json:"text"`
+	SHA256  string `json:"sha256"`
+}
+
+// Freshness says how fresh what is read of a source is.
+type Freshness struct {
+	Source string    `json:"source"`
+	AsOf   time.Time `json:"as_of"`
+}
+
+// Run is what is known of a run.
+type Run struct {
+	ID          string          `json:"id"`
+	Agent       string          `json:"agent"`
+	Version     string          `json:"version"`
+	State       string          `json:"state" enum:"running,done,failed,cancelled"`
+	Step        string          `json:"step,omitempty"`
+	Started     time.Time       `json:"started"`
+	Ended       *time.Time      `json:"ended,omitempty"`
+	Error       string          `json:"error,omitempty"`
+	CostNanoUSD int64           `json:"cost_nano_usd"`
+	Result      json.RawMessage `json:"result,omitempty"`
+}
+
+// Event is one of a run's events.
+type Event struct {
+	N    uint64          `json:"n"`
+	Kind string          `json:"kind"`
+	Step string          `json:"step,omitempty"`
+	Time time.Time       `json:"time"`
+	Data json.RawMessage `json:"data"`
+}
+
+// NewKey asks for an API key.
+type NewKey struct {
+	Name    string   `json:"name" minLength:"1" maxLength:"64"`
+	Scopes  []string `json:"scopes" minItems:"1" maxItems:"20"`
+	Sources []string `json:"sources,omitempty" maxItems:"1000" doc:"The sources it may reach; empty = none"`
+	Hours   int      `json:"hours,omitempty" minimum:"0" maximum:"8784" doc:"How long it is valid; 0 = 90 days"`
+}
+
+// Key is an API key. The secret is there only in the answer that makes it.
+type Key struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Scopes  []string  `json:"scopes"`
+	Sources []string  `json:"sources"`
+	Owner   string    `json:"owner"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	Secret  string    `json:"secret,omitempty"`
+}
+
+// Policy is a Cedar policy.
+type Policy struct {
+	ID      string `json:"id"`
+	Effect  string `json:"effect,omitempty"`
+	Comment string `json:"comment,omitempty"`
+	Text    string `json:"text"`
+	Version uint64 `json:"version,omitempty"`
+}
+
+// NewPolicy is a policy's text.
+type NewPolicy struct {
+	Text string `json:"text" minLength:"1" maxLength:"32768"`
+}
+
+// Model is a model of the house.
+type Model struct {
+	Name    string   `json:"name"`
+	Kind    string   `json:"kind" enum:"completion,embedding"`
+	About   string   `json:"about,omitempty"`
+	Pack    string   `json:"pack,omitempty" doc:"Name and version of the pack it came in"`
+	Trust   string   `json:"trust,omitempty" doc:"How the pack was vouched for"`
+	Digest  string   `json:"digest"`
+	Bytes   int64    `json:"bytes"`
+	Licence string   `json:"licence,omitempty"`
+	Terms   bool     `json:"terms,omitempty" doc:"The licence binds whoever uses the model"`
+	Usable  bool     `json:"usable" doc:"Its terms, if it has any, have been accepted"`
+	Base    bool     `json:"base,omitempty" doc:"It continues text and follows no instructions"`
+	Routes  []string `json:"routes,omitempty"`
+}
+
+// Licence is a model's licence.
+type Licence struct {
+	Model    string `json:"model"`
+	Licence  string `json:"licence"`
+	Terms    bool   `json:"terms"`
+	Accepted string `json:"accepted,omitempty" doc:"Who accepted the terms"`
+	Text     string `json:"text"`
+}
+
+// Upload is a file on its way to the node. It is named by its hash, so that
+// what was interrupted goes on where it stopped.
+type Upload struct {
+	SHA256 string `json:"sha256"`
+	Offset int64  `json:"offset" doc:"Bytes that the node has"`
+}
+
+// ImportModel imports a pack or a weights file.
+type ImportModel struct {
+	Path          string `json:"path,omitempty" maxLength:"4096" doc:"A file on the node"`
+	Upload        string `json:"upload,omitempty" maxLength:"64" doc:"The SHA-256 of a complete upload"`
+	AcceptLicence bool   `json:"accept_licence,omitempty"`
+}
+
+// ImportProgress says how an import stands.
+type ImportProgress struct {
+	Stage  string  `json:"stage" enum:"import,done"`
+	Done   int64   `json:"done"`
+	Total  int64   `json:"total"`
+	Pack   string  `json:"pack,omitempty"`
+	Trust  string  `json:"trust,omitempty"`
+	Models []Model `json:"models,omitempty" doc:"When it is done: what came in"`
+}
+
+// Cost is what was spent.
+type Cost struct {
+	Lines []CostLine `json:"lines"`
+}
+
+// CostLine is what one agent, use case, person or model has spent.
+type CostLine struct {
+	By        string `json:"by" enum:"everything,agent,use_case,person,model"`
+	ID        string `json:"id"`
+	NanoUSD   int64  `json:"nano_usd"`
+	Calls     int64  `json:"calls"`
+	TokensIn  int64  `json:"tokens_in"`
+	TokensOut int64  `json:"tokens_out"`
+}
+
+// Records is a page of the audit log.
+type Records struct {
+	Records []Record `json:"records"`
+	Size    uint64   `json:"size" doc:"Records in the whole log"`
+	More    bool     `json:"more" doc:"There may be more: ask again with before (newest first) or from (oldest first) = next"`
+	Next    uint64   `json:"next"`
+}
+
+// Record is one record of the audit log with what the store assigned to it.
+type Record struct {
+	Seq     uint64          `json:"seq"`
+	Version uint64          `json:"version"`
+	Time    time.Time       `json:"time"`
+	Record  json.RawMessage `json:"record" doc:"The canonical JSON that was logged"`
+}
+
+// Checkpoint is the signed state of the audit log.
+type Checkpoint struct {
+	Origin string    `json:"origin"`
+	Size   uint64    `json:"size"`
+	Root   string    `json:"root"`
+	Epoch  uint64    `json:"epoch"`
+	Time   time.Time `json:"time"`
+	Note   string    `json:"note" doc:"The signed note (C2SP)"`
+	LogKey string    `json:"log_key" doc:"Fingerprint of the key that signed it"`
+}
+
+// Export chooses what a bundle holds; all zero is the whole log.
+type Export struct {
+	From     uint64    `json:"from,omitempty"`
+	To       uint64    `json:"to,omitempty" doc:"The first sequence that is not exported; 0 = up to the newest"`
+	Since    time.Time `json:"since,omitzero"`
+	Until    time.Time `json:"until,omitzero"`
+	Held     []uint64  `json:"held,omitempty" maxItems:"100" doc:"Sizes of checkpoints that the auditor holds"`
+	Openings bool      `json:"openings,omitempty" doc:"Include the openings of personal fields"`
+}
+
+// Passage is a citation read again.
+type Passage struct {
+	Source  string `json:"source"`
+	Record  string `json:"record"`
+	Version uint64 `json:"version"`
+	Title   string `json:"title"`
+	URI     string `json:"uri"`
+	Start   int64  `json:"start"`
+	End     int64  `json:"end"`
+	Text    string `json:"text"`
+	SHA256  string `json:"sha256"`
+}
+
+// Problem is an error as RFC 9457 has it.
+type Problem struct {
+	Type     string         `json:"type"`
+	Title    string         `json:"title"`
+	Status   int            `json:"status"`
+	Detail   string         `json:"detail,omitempty"`
+	Instance string         `json:"instance,omitempty" doc:"The request's id, as in the node's log"`
+	Policy   string         `json:"policy,omitempty" doc:"The policy that refused"`
+	Record   *uint64        `json:"record,omitempty" doc:"The refusal's sequence in the audit log"`
+	Errors   []ProblemField `json:"errors,omitempty" doc:"What is wrong with the request"`
+}
+
+// ProblemField is one thing that is wrong with a request.
+type ProblemField struct {
+	Message  string `json:"message"`
+	Location string `json:"location,omitempty"`
+}
+
+// Error is the problem's sentence.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// GetStatus is the HTTP status.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// ContentType is that of RFC 9457.
+func (p *Problem) ContentType(string) string { return "application/problem+json" }

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// disk is the node's folder, held by this process alone.
+type disk struct {
+	dir  string
+	lock *os.File
+}
+
+// The parts of the folder. What lies in them belongs to the room of that name.
+func (d *disk) seal() string    { return filepath.Join(d.dir, "seal") }
+func (d *disk) tls() string     { return filepath.Join(d.dir, "tls") }
+func (d *disk) blobs() string   { return filepath.Join(d.dir, "blobs") }
+func (d *disk) index() string   { return filepath.Join(d.dir, "index") }
+func (d *disk) engine() string  { return filepath.Join(d.dir, "engine") }
+func (d *disk) tmp() string     { return filepath.Join(d.dir, "tmp") }
+func (d *disk) uploads() string { return filepath.Join(d.dir, "tmp", "uploads") }
+func (d *disk) setup() string   { return filepath.Join(d.dir, "setup.json") }
+func (d *disk) ca() string      { return filepath.Join(d.dir, "tls", "ca.pem") }
+
+// openDisk makes the folder if it is not there, and locks it. It refuses a
+// folder that holds something else.
+func openDisk(dir string) (*disk, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the data folder %s cannot be made: %w", dir, reason(err))
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("the data folder %s cannot be read: %w", dir, reason(err))
+	}
+	ours := len(list) == 0
+	for _, e := range list {
+		ours = ours || e.Name() == "lock" || e.Name() == "seal"
+	}
+	if !ours {
+		return nil, fmt.Errorf("the folder %s holds something else: choose an empty or a new one with --data", dir)
+	}
+	d := &disk{dir: dir}
+	if d.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, fmt.Errorf("the data folder %s cannot be written: %w", dir, reason(err))
+	}
+	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		d.lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another process uses the data folder %s: stop it, or choose another folder with --data", dir)
+		}
+		return nil, fmt.Errorf("the data folder %s cannot be locked: %w", dir, err)
+	}
+	for _, sub := range []string{d.tls(), d.tmp(), d.index()} {
+		if err := os.MkdirAll(sub, 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("the data folder %s cannot be written: %w", dir, reason(err)), d.Close())
+		}
+	}
+	return d, nil
+}
+
+// Close lets the folder go.
+func (d *disk) Close() error { return d.lock.Close() }
+
+// writeFile writes a small file that is whole or absent.
+func writeFile(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone after the rename
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// reason is an error of the file system without the path, which the sentence
+// around it names.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}

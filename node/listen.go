@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/cloister-os/cloister/auth/seal"
+)
+
+// Bounds of the listener.
+const (
+	maxConnections = 4096
+	headerWait     = 10 * time.Second
+	requestWait    = time.Minute // for a whole request; routes that take more say so
+	idleWait       = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+)
+
+// listen takes the address, so that a port in use is known before anything
+// else starts; who connects waits until serve.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		return netutil.LimitListener(l, maxConnections), nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("the address %s is in use: stop what uses it, or choose another with --listen", address)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("the address %s may not be used by this account: choose a port above 1023 with --listen", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("the address %s is not one of this machine: choose another with --listen", address)
+	}
+	return nil, fmt.Errorf("the address %s cannot be used: %w", address, err)
+}
+
+// tlsFor is the node's side of every connection.
+func tlsFor(ca *seal.CA, l net.Listener, address string, extra []string) (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	var ips []net.IP
+	for _, n := range append([]string{host}, extra...) {
+		if ip := net.ParseIP(n); ip != nil {
+			ips = append(ips, ip)
+		} else if n != "" {
+			names = append(names, n)
+		}
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		ips = append(ips, interfaceIPs()...)
+	}
+	c, err := ca.ServerTLS(names, ips)
+	if err != nil {
+		return nil, fmt.Errorf("make the node's certificate: %w", err)
+	}
+	c.NextProtos = []string{"h2", "http/1.1"}
+	return c, nil
+}
+
+func interfaceIPs() []net.IP {
+	var out []net.IP
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsUnspecified() {
+			out = append(out, n.IP)
+		}
+	}
+	return out
+}
+
+// url is where people reach the node.
+func url(l net.Listener, address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	port := l.Addr().(*net.TCPAddr).Port
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	return "https://" + net.JoinHostPort(host, fmt.Sprint(port))
+}
+
+func server(h http.Handler, c *tls.Config, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, TLSConfig: c, ReadHeaderTimeout: headerWait, ReadTimeout: requestWait, IdleTimeout: idleWait,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(quiet{log.Handler()}, slog.LevelDebug),
+	}
+}
+
+// quiet keeps what strangers cause (failed handshakes) out of everybody's log.
+type quiet struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "TLS handshake") || strings.Contains(r.Message, io.EOF.Error()) {
+		return nil
+	}
+	return q.Handler.Handle(ctx, r)
+}

@@ -1,0 +1,279 @@
+// Package node puts a node together: it opens the rooms in order, joins them,
+// serves them on one address, and closes them in reverse.
+//
+// It promises: what can be refused is refused before anything starts; one
+// process holds the data folder; a failure that makes the store's word worthless
+// ends the process; a stop is orderly, and a kill loses nothing. It may import
+// every room below it.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/cloister-os/cloister/agents/run"
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/audit"
+	"github.com/cloister-os/cloister/auth/budget"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/policy"
+	"github.com/cloister-os/cloister/auth/seal"
+	"github.com/cloister-os/cloister/auth/session"
+	"github.com/cloister-os/cloister/models/engine"
+	"github.com/cloister-os/cloister/models/pack"
+	"github.com/cloister-os/cloister/node/api"
+	"github.com/cloister-os/cloister/node/config"
+	"github.com/cloister-os/cloister/node/health"
+	"github.com/cloister-os/cloister/store/blob"
+	"github.com/cloister-os/cloister/store/consensus"
+)
+
+// Node is one running node.
+type Node struct {
+	cfg     config.Config
+	version string
+	log     *slog.Logger
+	started time.Time
+	rooms   *rooms
+
+	disk     *disk
+	listener net.Listener
+	keys     *seal.Keys
+	ca       *seal.CA
+	store    *consensus.Node
+	policies *policy.Policies
+	ledger   *budget.Ledger
+	guard    *guard.Guard
+	audit    *audit.Log
+	sessions *session.Service
+	blobs    *blob.Store
+	engine   *engine.Engine
+	packs    *pack.Service
+	runs     *run.Engine
+	setup    *Setup // nil when setup is complete
+	server   *http.Server
+	requests health.Requests
+}
+
+// Open starts a node and returns when it is ready to be served. Close it
+// whatever happens after.
+func Open(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (*Node, error) {
+	n := &Node{cfg: cfg, version: version, log: log, started: time.Now(), rooms: newRooms(log)}
+	for _, open := range []func(context.Context) error{
+		n.openDisk, n.openListener, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGraph, n.openRuns, n.openDoor,
+	} {
+		if err := open(ctx); err != nil {
+			return nil, errors.Join(err, n.rooms.Close())
+		}
+	}
+	return n, nil
+}
+
+// Serve answers requests until the context ends or the node cannot go on.
+func (n *Node) Serve(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- n.server.ServeTLS(n.listener, "", "") }()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-n.store.Fatal():
+		return fmt.Errorf("the store failed, so the node stops: %w", err)
+	case err := <-n.rooms.fatal:
+		return fmt.Errorf("the node cannot go on: %w", err)
+	case err := <-ended:
+		return fmt.Errorf("the listener ended: %w", err)
+	}
+}
+
+// Close stops the node in the reverse order of its start.
+func (n *Node) Close() error { return n.rooms.Close() }
+
+// URL is where the node is reached.
+func (n *Node) URL() string { return url(n.listener, n.cfg.Listen) }
+
+func (n *Node) openDisk(context.Context) (err error) {
+	if n.disk, err = openDisk(n.cfg.Data); err == nil {
+		n.rooms.opened("the data folder", n.disk.Close)
+	}
+	return err
+}
+
+func (n *Node) openListener(context.Context) (err error) {
+	if n.listener, err = listen(n.cfg.Listen); err == nil {
+		n.rooms.opened("the listener", func() error { return ignoreClosed(n.listener.Close()) })
+	}
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (n *Node) openSeal(context.Context) (err error) {
+	if n.keys, err = seal.Open(n.disk.seal()); err != nil {
+		return err
+	}
+	if n.ca, err = n.keys.CA(); err != nil {
+		return err
+	}
+	if err := writeFile(n.disk.ca(), n.ca.PEM(), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", n.disk.ca(), reason(err))
+	}
+	return nil
+}
+
+func (n *Node) openStore(ctx context.Context) (err error) {
+	n.store, err = consensus.Open(ctx, consensus.Config{
+		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes,
+	})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the store", n.store.Close)
+	select {
+	case <-n.store.Ready():
+		return nil
+	case err := <-n.store.Fatal():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// openGovernance opens policy, price, record, door and sessions.
+func (n *Node) openGovernance(ctx context.Context) (err error) {
+	if n.policies, err = policy.New(ctx, n.store, n.log); err != nil {
+		return err
+	}
+	if err := n.policies.Seed(ctx); err != nil {
+		return err
+	}
+	n.rooms.runs("policies", n.policies.Run)
+	if n.ledger, err = budget.NewLedger(ctx, n.store, n.log, nil); err != nil {
+		return err
+	}
+	n.rooms.runs("budgets", n.ledger.Run)
+	n.audit, err = audit.New(audit.Config{
+		Store: n.store, Signer: n.keys.LogSigner(), VerifierKey: n.keys.LogVerifierKey(), Sealer: n.keys, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.rooms.runs("the audit log", n.audit.Run)
+	n.guard, err = guard.New(guard.Config{Store: n.store, Policies: n.policies, Ledger: n.ledger, Node: n.cfg.Node, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the guard", n.guard.Close)
+	n.rooms.runs("the guard's sweep", n.guard.Run)
+	n.sessions, err = session.New(session.Config{
+		Store: n.store, Door: n.guard, Node: n.cfg.Node, Logger: n.log, Idle: n.cfg.Session.Idle, Life: n.cfg.Session.Life,
+	})
+	return err
+}
+
+func (n *Node) openBlobs(context.Context) (err error) {
+	n.blobs, err = blob.Open(n.disk.blobs())
+	return err
+}
+
+func (n *Node) openModels(context.Context) (err error) {
+	// The engine ends with Close, not with the context of the start.
+	n.engine, err = engine.Start(context.Background(), engine.Config{
+		Dir: n.disk.engine(), Threads: n.cfg.Models.Threads, Context: n.cfg.Models.Context, Reserve: n.cfg.Disk.ReserveBytes, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the model engine", n.engine.Close)
+	n.packs, err = pack.New(pack.Config{Store: n.store, Guard: n.guard, Engine: n.engine, Temp: n.disk.tmp(), Logger: n.log})
+	return err
+}
+
+func (n *Node) openGraph(context.Context) error { return nil }
+
+func (n *Node) openRuns(context.Context) (err error) {
+	n.runs, err = run.New(run.Config{
+		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: nil,
+		Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the runs", n.runs.Close)
+	n.rooms.runs("taking over runs", n.runs.Resume)
+	return nil
+}
+
+const stopWithin = 10 * time.Second
+
+// openDoor joins everything behind one handler; Serve answers with it.
+func (n *Node) openDoor(ctx context.Context) error {
+	h, err := n.handler()
+	if err != nil {
+		return err
+	}
+	c, err := tlsFor(n.ca, n.listener, n.cfg.Listen, n.cfg.Names)
+	if err != nil {
+		return err
+	}
+	if n.setup, err = n.offerSetup(ctx); err != nil {
+		return err
+	}
+	n.server = server(h, c, n.log)
+	n.rooms.opened("the server", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		if err := n.server.Shutdown(ctx); err != nil {
+			return n.server.Close() // event streams never end by themselves
+		}
+		return nil
+	})
+	return nil
+}
+
+func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
+	return n.runs.StartOnce(ctx, p, key, "answer", question)
+}
+
+func (n *Node) handler() (http.Handler, error) {
+	a, err := api.New(api.Config{
+		Store: n.store, Sessions: n.sessions, Door: n.guard, Policies: n.policies, Ledger: n.ledger,
+		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs,
+		Ask: n.ask, SetupDone: n.setupDone, Logger: n.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/api/", a)
+	mux.HandleFunc("GET /healthz", health.Live)
+	mux.HandleFunc("GET /readyz", health.Ready(n.checks()...))
+	return api.Shell(n.log, n.sessions.Middleware(mux)), nil
+}
+
+func (n *Node) checks() []health.Check {
+	return []health.Check{{Name: "store", Ready: func(context.Context) error {
+		select {
+		case <-n.store.Ready():
+			return nil
+		default:
+			return errors.New("the log is being replayed")
+		}
+	}}}
+}
+
+// setupDone removes setup.json: its code is worth nothing now.
+func (n *Node) setupDone() {
+	if err := n.dropSetup(); err != nil {
+		n.log.Warn("setup.json could not be removed", "err", err)
+	}
+}
