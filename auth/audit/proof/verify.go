@@ -322,5 +322,5 @@ func (b *bundle) checkAfter(note []byte) *Problem {
 	case cp.Epoch < b.cp.Epoch:
 		return problem(Restored, "the log was restored from a backup (epoch %d, yours is %d) and does not hold all %d records of the checkpoint you hold", b.cp.Epoch, cp.Epoch, cp.Size)
 	}
-	return problem(Forked, "this is a fork: its first %d records are not a continuation of the checkpoint you hold", cp.Size)
+	return problem(Forked, "this is a fork: its first %d records are not those of the checkpoint you hold", cp.Size)
 }
