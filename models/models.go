@@ -27,6 +27,7 @@ var (
 	ErrBusy        = errors.New("the model engine is busy")
 	ErrInvalid     = errors.New("the model cannot take this request")
 	ErrInterrupted = errors.New("the model stopped in the middle of its answer")
+	ErrTerms       = errors.New("the terms of the model are not accepted")
 	ErrNoSpace     = errors.New("not enough free disk space")
 )
 
@@ -108,8 +109,9 @@ type Installed struct {
 // Engine runs models on this node. Each method that acts takes a permit for the
 // act on the model by that name: model.infer, model.embed or model.manage.
 type Engine interface {
-	// Complete streams a completion. An error is yielded last: ErrInterrupted
-	// when the model died after it had begun.
+	// Complete streams a completion. An error is yielded last, with the usage so
+	// far as well as it is known: ErrInterrupted when the model died after it had
+	// begun, the context's when the caller left.
 	Complete(ctx context.Context, permit *guard.Permit, p Prompt) iter.Seq2[Chunk, error]
 	// Embed returns one vector of length one for each text. Texts longer than the
 	// model's window are split and their vectors averaged.

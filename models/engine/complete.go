@@ -45,15 +45,30 @@ type completionLine struct {
 // Complete implements models.Engine.
 func (e *Engine) Complete(ctx context.Context, permit *guard.Permit, p models.Prompt) iter.Seq2[models.Chunk, error] {
 	return func(yield func(models.Chunk, error) bool) {
-		if err := e.complete(ctx, permit, p, yield); err != nil {
-			yield(models.Chunk{}, err)
+		began := time.Now()
+		var pieces int64
+		err := e.complete(ctx, permit, p, func(c models.Chunk) bool {
+			if c.Text != "" {
+				pieces++
+			}
+			return yield(c, nil)
+		})
+		if err == nil {
+			return
 		}
+		// The child reports counts only at the end: of a call that has none, what
+		// came out is known and the time it may have been busy.
+		var usage models.Usage
+		if pieces > 0 {
+			usage = models.Usage{TokensOut: pieces, CPU: time.Since(began) * time.Duration(e.config.Threads)}
+		}
+		yield(models.Chunk{Usage: usage}, err)
 	}
 }
 
-// complete yields chunks until the last; the error it returns has not been
-// yielded. It returns nil when the consumer stops.
-func (e *Engine) complete(ctx context.Context, permit *guard.Permit, p models.Prompt, yield func(models.Chunk, error) bool) error {
+// complete calls on with each chunk until the last; the error it returns has not
+// been reported otherwise. It returns nil when on returns false.
+func (e *Engine) complete(ctx context.Context, permit *guard.Permit, p models.Prompt, on func(models.Chunk) bool) error {
 	if err := permit.Covers(auth.ModelInfer, auth.Model(p.Model)); err != nil {
 		return err
 	}
@@ -84,14 +99,14 @@ func (e *Engine) complete(ctx context.Context, permit *guard.Permit, p models.Pr
 			continue
 		}
 		pieces++
-		if !yield(chunk, nil) || chunk.Done {
+		if !on(chunk) || chunk.Done {
 			return nil
 		}
 	}
 	if err := lines.Err(); err != nil || ctx.Err() != nil {
 		return streamError(ctx, "unexpected EOF")
 	}
-	return e.endRepetition(ctx, path, req, pieces, yield)
+	return e.endRepetition(ctx, path, req, pieces, on)
 }
 
 // streamError is why a completion ended after it had begun.
@@ -123,7 +138,7 @@ func (e *Engine) chunk(line completionLine) models.Chunk {
 // which it does after 30 equal tokens in a row. The child has then reported no
 // counts: each piece was one token, and the prompt's are asked for by a call
 // that decodes a single token of the same, still cached, prompt.
-func (e *Engine) endRepetition(ctx context.Context, path string, req completionRequest, pieces int64, yield func(models.Chunk, error) bool) error {
+func (e *Engine) endRepetition(ctx context.Context, path string, req completionRequest, pieces int64, on func(models.Chunk) bool) error {
 	req.Options["num_predict"] = 1
 	req.Stream = false
 	var line completionLine
@@ -134,7 +149,7 @@ func (e *Engine) endRepetition(ctx context.Context, path string, req completionR
 	last.Text, last.Reason = "", "stop"
 	last.Usage.TokensOut = pieces
 	last.Usage.CPU += line.DecodeFor * time.Duration(pieces) * time.Duration(e.config.Threads)
-	yield(last, nil)
+	on(last)
 	return nil
 }
 

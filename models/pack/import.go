@@ -281,6 +281,7 @@ func (i *importing) entry(p *reader, m Model, card string) registry.Model {
 
 // install makes the model in the engine and enters it into the registry.
 func (i *importing) install(ctx context.Context, permit *guard.Permit, spec models.Spec, entry registry.Model, text string) error {
+	entry.Imported = time.Now().Unix()
 	if i.options.AcceptTerms {
 		entry.Accepted = i.principal.ID
 	}

@@ -52,6 +52,7 @@ type Model struct {
 	Text       models.Digest // of the licence's text; "" = none came with it
 	Accepted   string        // id of the principal that accepted the terms
 	Card       string        // what evaluations found, in Markdown
+	Imported   int64         // Unix seconds, by the clock of the node that imported it
 	leftover   map[string]cbor.RawMessage
 }
 
