@@ -28,6 +28,7 @@ type capability struct {
 	who    auth.Principal
 	action auth.Action
 	on     auth.Resource
+	facts  map[string]any
 }
 
 var (
@@ -43,37 +44,37 @@ func capabilities() map[string]capability {
 	asker, builder, admin := person(auth.Asker), person(auth.Builder), person(auth.Administrator)
 	operator, auditor := person(auth.Operator), person(auth.Auditor)
 	return map[string]capability{
-		"people-ask":                     {asker, auth.Ask, system},
-		"people-read-sources":            {asker, auth.SourceRead, wiki},
-		"people-ask-through-agents":      {agentFor(asker), auth.ModelEmbed, gemma},
-		"people-read-their-runs":         {asker, auth.RunRead, auth.Run("r", "u-1")},
-		"people-manage-their-sessions":   {auditor, auth.SessionManage, system},
-		"people-see-status":              {person(), auth.SystemStatus, system},
-		"builders-use-models":            {builder, auth.ModelInfer, gemma},
-		"builders-list-models":           {builder, auth.ModelList, system},
-		"operators-manage-models":        {operator, auth.ModelManage, gemma},
-		"operators-list-models":          {operator, auth.ModelList, system},
-		"administrators-manage-sources":  {admin, auth.SourceManage, wiki},
-		"administrators-manage-models":   {admin, auth.ModelManage, gemma},
-		"administrators-read-the-record": {admin, auth.AuditExport, auditLog},
-		"administrators-manage-keys":     {admin, auth.KeyManage, system},
-		"administrators-manage-policies": {admin, auth.PolicyManage, system},
-		"auditors-read-the-record":       {auditor, auth.AuditExport, auditLog},
-		"auditors-read-policies":         {auditor, auth.PolicyRead, system},
-		"keys-ask":                       {key("ask"), auth.Ask, system},
-		"keys-ask-through-agents":        {agentFor(key("ask")), auth.ModelEmbed, gemma},
-		"keys-read-their-runs":           {key("ask"), auth.RunRead, auth.Run("r", "k-1")},
-		"keys-read-granted-sources":      {key(), auth.SourceRead, wiki},
-		"keys-manage-granted-sources":    {key("source"), auth.SourceManage, wiki},
-		"keys-use-models":                {key("model"), auth.ModelInfer, gemma},
-		"keys-list-models":               {key("model"), auth.ModelList, system},
-		"keys-read-the-record":           {key("audit"), auth.AuditExport, auditLog},
-		"keys-manage-keys":               {key("key"), auth.KeyManage, system},
-		"keys-manage-policies":           {key("policy"), auth.PolicyManage, system},
-		"keys-see-status":                {key(), auth.SystemStatus, system},
-		"agents-work":                    {agentFor(asker), auth.SourceRead, wiki},
-		"node-syncs-sources":             {node(), auth.SourceFetch, wiki},
-		"node-makes-vectors":             {node(), auth.ModelEmbed, gemma},
+		"people-ask":                     {asker, auth.Ask, system, nil},
+		"people-read-sources":            {asker, auth.SourceRead, wiki, nil},
+		"people-ask-through-agents":      {agentFor(asker), auth.ModelEmbed, gemma, nil},
+		"people-read-their-runs":         {asker, auth.RunRead, auth.Run("r", "u-1"), nil},
+		"people-manage-their-sessions":   {auditor, auth.SessionManage, system, nil},
+		"people-see-status":              {person(), auth.SystemStatus, system, nil},
+		"builders-use-models":            {builder, auth.ModelInfer, gemma, nil},
+		"builders-list-models":           {builder, auth.ModelList, system, nil},
+		"operators-manage-models":        {operator, auth.ModelManage, gemma, nil},
+		"operators-list-models":          {operator, auth.ModelList, system, nil},
+		"administrators-manage-sources":  {admin, auth.SourceManage, wiki, nil},
+		"administrators-manage-models":   {admin, auth.ModelManage, gemma, nil},
+		"administrators-read-the-record": {admin, auth.AuditExport, auditLog, nil},
+		"administrators-manage-keys":     {admin, auth.KeyManage, system, nil},
+		"administrators-manage-policies": {admin, auth.PolicyManage, system, nil},
+		"auditors-read-the-record":       {auditor, auth.AuditExport, auditLog, nil},
+		"auditors-read-policies":         {auditor, auth.PolicyRead, system, nil},
+		"keys-ask":                       {key("ask"), auth.Ask, system, nil},
+		"keys-ask-through-agents":        {agentFor(key("ask")), auth.ModelEmbed, gemma, nil},
+		"keys-read-their-runs":           {key("ask"), auth.RunRead, auth.Run("r", "k-1"), nil},
+		"keys-read-granted-sources":      {key(), auth.SourceRead, wiki, nil},
+		"keys-manage-granted-sources":    {key("source"), auth.SourceManage, wiki, nil},
+		"keys-use-models":                {key("model"), auth.ModelInfer, gemma, nil},
+		"keys-list-models":               {key("model"), auth.ModelList, system, nil},
+		"keys-read-the-record":           {key("audit"), auth.AuditExport, auditLog, nil},
+		"keys-manage-keys":               {key("key"), auth.KeyManage, system, nil},
+		"keys-manage-policies":           {key("policy"), auth.PolicyManage, system, nil},
+		"keys-see-status":                {key(), auth.SystemStatus, system, nil},
+		"agents-work":                    {agentFor(asker), auth.SourceRead, wiki, nil},
+		"node-syncs-sources":             {node(), auth.SourceFetch, wiki, nil},
+		"node-makes-vectors":             {node(), auth.ModelEmbed, gemma, nil},
 	}
 }
 
@@ -81,15 +82,16 @@ func capabilities() map[string]capability {
 // permits everything.
 func refusals() map[string]capability {
 	return map[string]capability{
-		"key-outside-its-sources":  {key("ask", "source"), auth.SourceRead, hr},
-		"key-without-scope-ask":    {key("model"), auth.Ask, system},
-		"key-without-scope-source": {key("ask"), auth.SourceManage, wiki},
-		"key-without-scope-model":  {key("ask"), auth.ModelInfer, gemma},
-		"key-without-scope-audit":  {key("ask"), auth.AuditExport, auditLog},
-		"key-without-scope-key":    {key("ask"), auth.KeyManage, system},
-		"key-without-scope-policy": {key("ask"), auth.PolicyRead, system},
-		"keys-never":               {key(auth.Scopes()...), auth.ModelManage, gemma},
-		"agents-never-administer":  {agentFor(person(auth.Administrator)), auth.KeyManage, system},
+		"key-outside-its-sources":  {key("ask", "source"), auth.SourceRead, hr, nil},
+		"key-without-scope-ask":    {key("model"), auth.Ask, system, nil},
+		"key-without-scope-source": {key("ask"), auth.SourceManage, wiki, nil},
+		"key-without-scope-model":  {key("ask"), auth.ModelInfer, gemma, nil},
+		"key-without-scope-audit":  {key("ask"), auth.AuditExport, auditLog, nil},
+		"key-without-scope-key":    {key("ask"), auth.KeyManage, system, nil},
+		"key-without-scope-policy": {key("ask"), auth.PolicyRead, system, nil},
+		"keys-never":               {key(auth.Scopes()...), auth.ModelManage, gemma, nil},
+		"keys-make-none-wider":     {key("key"), auth.KeyManage, system, map[string]any{"wider": true}},
+		"agents-never-administer":  {agentFor(person(auth.Administrator)), auth.KeyManage, system, nil},
 	}
 }
 
@@ -124,11 +126,11 @@ func TestRemovingAnyOnePermitLosesACapability(t *testing.T) {
 			if !ok {
 				t.Fatal("no capability is named for this permit: add one, or the permit is not needed")
 			}
-			d := without(t, "").decide(c.who, c.action, c.on, nil)
+			d := without(t, "").decide(c.who, c.action, c.on, c.facts)
 			if !d.Allow || !slices.Contains(d.Policies, p.ID) {
 				t.Fatalf("with the permit: %+v", d)
 			}
-			if d := without(t, p.ID).decide(c.who, c.action, c.on, nil); d.Allow {
+			if d := without(t, p.ID).decide(c.who, c.action, c.on, c.facts); d.Allow {
 				t.Fatalf("without the permit: %+v", d)
 			}
 		})
@@ -151,11 +153,11 @@ func TestRemovingAnyOneForbidLetsALaterPermitWiden(t *testing.T) {
 			if !ok {
 				t.Fatal("no refusal is named for this forbid: add one, or the forbid is not needed")
 			}
-			d := without(t, "", everything).decide(c.who, c.action, c.on, nil)
+			d := without(t, "", everything).decide(c.who, c.action, c.on, c.facts)
 			if d.Allow || !slices.Equal(d.Policies, []string{p.ID}) {
 				t.Fatalf("with the forbid: %+v", d)
 			}
-			if d := without(t, p.ID, everything).decide(c.who, c.action, c.on, nil); !d.Allow {
+			if d := without(t, p.ID, everything).decide(c.who, c.action, c.on, c.facts); !d.Allow {
 				t.Fatalf("without the forbid: %+v", d)
 			}
 		})

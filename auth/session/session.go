@@ -1,41 +1,96 @@
 // Package session answers one question: who is this?
 //
 // It promises: no default password; a first administrator only through a setup
-// code that works once; the same answer, in shape and in time, to a wrong name
-// and to a wrong password; one canonical form of a user name before throttle,
-// policy and audit; secrets are stored as hashes only and never logged; a revoked
-// key or a closed session is refused by the very next request.
+// code that works once; the same answer, in shape and in work done, to a wrong
+// name and to a wrong password; one canonical form of a user name before
+// throttle, policy and audit; attempts are counted before they are tried, so that
+// no number of connections guesses faster; secrets are stored as hashes only and
+// never logged; a revoked key or a closed session is refused by the very next
+// request.
 //
 // It may import store, auth, auth/guard and auth/audit.
 package session
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
 )
+
+// The defaults of Config.
+const (
+	defaultIdle = 12 * time.Hour
+	defaultLife = 7 * 24 * time.Hour
+)
+
+// cleanEvery is how often Run removes what is over.
+const cleanEvery = 10 * time.Minute
 
 // Config is what a Service needs.
 type Config struct {
 	Store  store.Store      // required
 	Door   guard.Door       // required: keys are managed through it
-	Node   string           // this node's name, for the audit record
+	Node   string           // this node's name, for the record
 	Now    func() time.Time // time.Now when nil
 	Logger *slog.Logger     // slog.Default() when nil
 	Idle   time.Duration    // a session unused for this long ends; 12 hours when 0
 	Life   time.Duration    // a session this old ends; 7 days when 0
+	// Refuse writes the answer to a request that Middleware refuses; an RFC 9457
+	// problem when nil. err is safe to show.
+	Refuse func(w http.ResponseWriter, r *http.Request, status int, err error)
+}
+
+// Service knows users, sessions and keys. It is safe for concurrent use.
+type Service struct {
+	store  store.Store
+	door   guard.Door
+	node   string
+	now    func() time.Time
+	logger *slog.Logger
+	idle   time.Duration
+	life   time.Duration
+	refuse func(w http.ResponseWriter, r *http.Request, status int, err error)
+	hasher *hasher
+}
+
+// New returns a Service.
+func New(c Config) (*Service, error) {
+	if c.Store == nil || c.Door == nil {
+		return nil, errors.New("sessions need a store and the guard")
+	}
+	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, refuse: c.Refuse}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.logger == nil {
+		s.logger = slog.Default()
+	}
+	if s.idle <= 0 {
+		s.idle = defaultIdle
+	}
+	if s.life <= 0 {
+		s.life = defaultLife
+	}
+	if s.refuse == nil {
+		s.refuse = problem
+	}
+	s.hasher = newHasher(defaultCost())
+	return s, nil
 }
 
 // Session is a signed-in browser or shell.
 type Session struct {
 	User    User
 	Created time.Time
-	Expires time.Time
+	Expires time.Time // at the latest
 }
 
 // User is a local account.
@@ -45,71 +100,91 @@ type User struct {
 	Roles []auth.Role
 }
 
-// KeySpec is what a new API key should be able to do.
-type KeySpec struct {
-	Name    string
-	Scopes  []string      // of auth.Scopes
-	Sources []string      // the sources it may reach; empty = none
-	TTL     time.Duration // 0 = 90 days; at most 366 days
+// Principal is who the user is to policy.
+func (u User) Principal() auth.Principal {
+	return auth.Principal{Kind: auth.User, ID: u.ID, Name: u.Name, Roles: u.Roles}
 }
 
-// Key is an API key without its secret.
-type Key struct {
-	ID      string
-	Name    string
-	Scopes  []string
-	Sources []string
-	Owner   string // id of who created it
-	Created time.Time
-	Expires time.Time
+// nobody is the actor of what happens before anyone is known.
+const nobody auth.Kind = "Nobody"
+
+// The events on record, beside the intents and outcomes of key.manage.
+const (
+	eventSetup       auth.Action = "session.setup"
+	eventSetupFailed auth.Action = "session.setup-failed"
+	eventCode        auth.Action = "session.setup-code"
+	eventLogin       auth.Action = "session.login"
+	eventLoginFailed auth.Action = "session.login-failed"
+	eventLogout      auth.Action = "session.logout"
+)
+
+// event adds an event to the transaction. What was typed is never part of one: a
+// password is easily typed into the field for the name.
+func (s *Service) event(tx *store.Tx, action auth.Action, who audit.Actor, userID string, detail map[string]any) error {
+	rec := audit.Record{Kind: audit.Event, Actor: who, Action: action, Resource: audit.Resource{Type: "System", ID: auth.TheSystem.ID}, Detail: detail, Node: s.node}
+	if userID != "" {
+		rec.Resource = audit.Resource{Type: string(auth.User), ID: userID}
+	}
+	return audit.Append(tx, rec)
 }
 
-// New returns a Service.
-func New(cfg Config) (*Service, error) { return newService(cfg) }
-
-// NewSetupCode makes the one-time setup code, stores its hash and returns it. An
-// unused earlier code stops working. After setup it is an error.
-func (s *Service) NewSetupCode(ctx context.Context) (string, error) { return s.newSetupCode(ctx) }
-
-// SetupNeeded reports whether no administrator exists yet.
-func (s *Service) SetupNeeded(ctx context.Context) (bool, error) { return s.setupNeeded(ctx) }
-
-// Setup creates the first administrator and signs them in. The token is the
-// session's secret.
-func (s *Service) Setup(ctx context.Context, code, user, password string) (Session, string, error) {
-	return s.setup(ctx, code, user, password)
+// Run removes sessions and throttles that are over, until the context ends.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(cleanEvery)
+	defer tick.Stop()
+	for {
+		if err := s.Clean(ctx); err != nil && ctx.Err() == nil {
+			s.logger.Warn("Sessions that are over could not be removed yet.", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
-// Login signs a local user in. The token goes into a cookie (see SetCookie) or
-// after "Authorization: Bearer".
-func (s *Service) Login(ctx context.Context, user, password string) (Session, string, error) {
-	return s.login(ctx, user, password)
+// Clean removes, once, sessions and throttles that are over.
+func (s *Service) Clean(ctx context.Context) error {
+	now := s.now()
+	over := func(item store.Item) bool {
+		var row sessionRow
+		return decode(item.Value, &row) != nil || !now.Before(s.expires(row))
+	}
+	if err := s.clean(ctx, sessions.Prefix(), over); err != nil {
+		return fmt.Errorf("remove old sessions: %w", err)
+	}
+	over = func(item store.Item) bool {
+		var row throttleRow
+		return decode(item.Value, &row) != nil || now.Sub(time.Unix(row.Last, 0)) > forgetAfter
+	}
+	if err := s.clean(ctx, throttles.Prefix(), over); err != nil {
+		return fmt.Errorf("remove old throttles: %w", err)
+	}
+	return nil
 }
 
-// Logout closes the session the request carries; without one it does nothing.
-func (s *Service) Logout(ctx context.Context, r *http.Request) error { return s.logout(ctx, r) }
-
-// Authenticate says who makes the request: by "Authorization: Bearer" (API key
-// or session token), else by the session cookie. The error matches
-// auth.ErrUnauthenticated.
-func (s *Service) Authenticate(r *http.Request) (auth.Principal, error) { return s.authenticate(r) }
-
-// Middleware refuses unsafe requests that carry a session cookie and come from
-// another site (Origin and Sec-Fetch-Site), and requests with an API key in the
-// URL.
-func (s *Service) Middleware(next http.Handler) http.Handler { return s.middleware(next) }
-
-// CreateKey makes an API key through the guard and returns its secret, once.
-func (s *Service) CreateKey(ctx context.Context, p auth.Principal, spec KeySpec) (Key, string, error) {
-	return s.createKey(ctx, p, spec)
-}
-
-// ListKeys lists the keys that exist, newest first, through the guard.
-func (s *Service) ListKeys(ctx context.Context, p auth.Principal) ([]Key, error) {
-	return s.listKeys(ctx, p)
-}
-
-// RevokeKey ends a key through the guard; the next request with it is refused.
-func (s *Service) RevokeKey(ctx context.Context, p auth.Principal, id string) error {
-	return s.revokeKey(ctx, p, id)
+// clean deletes what is over, unless it changes in the meantime.
+func (s *Service) clean(ctx context.Context, prefix store.Key, over func(store.Item) bool) error {
+	var found []store.Item
+	err := s.store.View(ctx, store.Local, func(snap store.Snapshot) error {
+		for item, err := range snap.Scan(prefix, "") {
+			if err != nil {
+				return err
+			}
+			if over(item) {
+				found = append(found, item)
+			}
+		}
+		return nil
+	})
+	for i := 0; i < len(found) && err == nil; i++ {
+		tx := store.NewTx()
+		tx.Check(found[i].Key, found[i].Version)
+		tx.Delete(found[i].Key)
+		if _, err = s.store.Submit(ctx, tx, store.Bulk).Wait(ctx); errors.Is(err, store.ErrConflict) {
+			err = nil
+		}
+	}
+	return err
 }
