@@ -1,0 +1,34 @@
+package openai_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cloister-os/cloister/auth/guard/guardtest"
+)
+
+func TestTheStarterPackEmbedsByMeaning(t *testing.T) {
+	h := open(t)
+	h.starter(t)
+	e := h.gateway.Embedder(guardtest.Node())
+	began := time.Now()
+	v, err := e.Embed(t.Context(), []string{
+		"The invoice must be paid within thirty days.",
+		"Bills are due one month after they are sent.",
+		"The cat sleeps on the windowsill.",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("first embedding after %v by %s", time.Since(began), e.Model())
+	if near, far := dot(v[0], v[1]), dot(v[0], v[2]); near < far+0.3 || e.Dimensions() != 384 || len(v[0]) != 384 {
+		t.Errorf("alike %v, unlike %v, %d dimensions", near, far, e.Dimensions())
+	}
+}
+
+func dot(a, b []float32) (sum float64) {
+	for i := range a {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return sum
+}
