@@ -20,7 +20,7 @@ const (
 	KeyBegin  auth.Action = "audit.key.begin"  // the first log key came into force
 	KeyChange auth.Action = "audit.key.change" // the log key was changed
 	Forgotten auth.Action = "audit.forget"     // a person's personal fields were destroyed
-	EpochOpen auth.Action = "audit.epoch"      // a restore from a backup opened an epoch
+	EpochOpen auth.Action = proof.EpochAction  // a restore from a backup opened an epoch
 )
 
 // keySpace holds the key history: the size from which a key signs -> keyRow.

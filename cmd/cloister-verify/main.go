@@ -30,14 +30,14 @@ const (
 	exitUsage    = 2 // it could not be examined: wrong arguments, unreadable files
 )
 
-const usage = `Usage: cloister-verify --log-key FINGERPRINT [--after CHECKPOINT_FILE] [--json] BUNDLE
+const usage = `Usage: cloister-verify --log-key FINGERPRINT [--after FILE] [--json] BUNDLE
 
 Checks a bundle that "cloister audit export" wrote.
 
   --log-key FINGERPRINT    the fingerprint of the log key, SHA256:…, from your own
                            notes of when the system was set up
-  --after CHECKPOINT_FILE  a checkpoint that you took away earlier: the log must
-                           still hold everything that it covers
+  --after FILE             a checkpoint or a bundle that you took away earlier: the
+                           log must still hold everything that it covers
   --json                   print the result as JSON
 
 Exit code 0: verified. 1: refused, and why. 2: it could not be examined.
@@ -114,42 +114,51 @@ func run(args []string, out, errs io.Writer) int {
 func verify(a arguments) (proof.Report, error) {
 	options := proof.Options{LogKey: a.logKey}
 	if a.after != "" {
-		note, err := readNote(a.after)
+		f, size, err := open(a.after)
 		if err != nil {
+			return proof.Report{}, fmt.Errorf("cannot read what you took away earlier: %w", err)
+		}
+		defer f.Close()
+		if proof.IsBundle(f) {
+			options.AfterBundle = io.NewSectionReader(f, 0, size)
+		} else if options.After, err = readNote(f); err != nil {
 			return proof.Report{}, err
 		}
-		options.After = note
 	}
-	f, err := os.Open(a.bundle)
+	f, size, err := open(a.bundle)
 	if err != nil {
 		return proof.Report{}, fmt.Errorf("cannot read the bundle: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	return proof.Verify(f, size, options)
+}
+
+func open(name string) (*os.File, int64, error) {
+	f, err := os.Open(name)
 	if err != nil {
-		return proof.Report{}, fmt.Errorf("cannot read the bundle: %w", err)
+		return nil, 0, err
 	}
-	if !info.Mode().IsRegular() {
-		return proof.Report{}, fmt.Errorf("%s is not a file: give the bundle that cloister audit export wrote", a.bundle)
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file: give one that cloister audit wrote", name)
 	}
-	return proof.Verify(f, info.Size(), options)
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
 }
 
 // readNote reads a checkpoint file, forgiving what mail and editors do to the
 // ends of lines. A checkpoint is short: what is longer is something else.
-func readNote(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the checkpoint: %w", err)
-	}
-	defer f.Close()
+func readNote(f *os.File) ([]byte, error) {
 	const limit = 64 << 10
 	note, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the checkpoint: %w", err)
 	}
 	if len(note) == limit {
-		return nil, fmt.Errorf("%s is too long to be a checkpoint: give the file that cloister audit checkpoint wrote", name)
+		return nil, fmt.Errorf("%s is too long to be a checkpoint: give the file that cloister audit checkpoint wrote", f.Name())
 	}
 	note = bytes.ReplaceAll(note, []byte("\r\n"), []byte("\n"))
 	return append(bytes.TrimSpace(note), '\n'), nil

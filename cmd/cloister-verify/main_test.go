@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 //	bundle.tar      records 0 to 59 of a log
 //	tail.tar        records 40 to 59 of it
 //	old.txt         a checkpoint of its first 21 records, new.txt of all 61
-//	fork.txt        a checkpoint of another history, by the same key
+//	fork.txt        a checkpoint of another history by the same key, fork.tar its bundle
 //	thief.tar       the records, rebuilt and signed by another key
 //	$KEY            the fingerprint noted at setup, $THIEF the other key's
 func TestScripts(t *testing.T) {
@@ -48,8 +48,10 @@ func TestScripts(t *testing.T) {
 			thief.fill(60, "")
 			thief.export(filepath.Join(dir, "thief.tar"), audit.Range{})
 			fork := newLog(t, "k")
-			fork.fill(30, "other")
+			fork.fill(11, "")
+			fork.fill(19, "other")
 			fork.checkpoint(filepath.Join(dir, "fork.txt"))
+			fork.export(filepath.Join(dir, "fork.tar"), audit.Range{})
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"flip": flip, "crlf": crlf},
@@ -147,7 +149,7 @@ func (l *testLog) export(name string, r audit.Range) {
 // TestItIsSmall keeps the verifier readable: what it is made of, and how long.
 func TestItIsSmall(t *testing.T) {
 	lines := 0
-	for _, name := range []string{"main.go", "proof/checkpoint", "proof/container", "proof/csv", "proof/key", "proof/leaf", "proof/line",
+	for _, name := range []string{"main.go", "proof/after", "proof/checkpoint", "proof/container", "proof/csv", "proof/key", "proof/leaf", "proof/line",
 		"proof/manifest", "proof/problem", "proof/proof", "proof/scan", "proof/tables", "proof/tiles", "proof/verify"} {
 		if dir, base, ok := strings.Cut(name, "/"); ok {
 			name = filepath.Join("..", "..", "auth", "audit", dir, base+".go")

@@ -6,22 +6,6 @@ import (
 	"iter"
 )
 
-// isObject reports whether the JSON is an object in canonical spelling, as far
-// as telling its members apart needs.
-func isObject(b []byte) bool {
-	if len(b) < 2 || b[0] != '{' || b[len(b)-1] != '}' {
-		return false
-	}
-	n := 1 // the brace
-	for _, raw := range members(b) {
-		if raw.value == nil {
-			return false
-		}
-		n += len(raw.name) + len(raw.value) + 4 // two quotation marks, colon, comma or brace
-	}
-	return n == len(b) || len(b) == 2
-}
-
 type member struct{ name, value []byte }
 
 // members yields the members of an object without white space, as they stand.

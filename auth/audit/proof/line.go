@@ -3,7 +3,6 @@ package proof
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"time"
@@ -24,24 +23,6 @@ type Line struct {
 	Version uint64
 	Time    time.Time
 	Leaf    []byte
-}
-
-// appendTo writes the line in its one spelling, with the newline.
-func (l Line) appendTo(b []byte) []byte {
-	b = append(b, `{"seq":`...)
-	b = strconv.AppendUint(b, l.Seq, 10)
-	b = append(b, `,"version":`...)
-	b = strconv.AppendUint(b, l.Version, 10)
-	b = append(b, `,"time":"`...)
-	b = l.Time.UTC().AppendFormat(b, time.RFC3339Nano)
-	if bytes.IndexByte(l.Leaf, '\n') < 0 && json.Valid(l.Leaf) && isObject(l.Leaf) {
-		b = append(b, `","leaf":`...)
-		b = append(b, l.Leaf...)
-		return append(b, "}\n"...)
-	}
-	b = append(b, `","data":"`...)
-	b = base64.StdEncoding.AppendEncode(b, l.Leaf)
-	return append(b, "\"}\n"...)
 }
 
 var errLine = errors.New("it is not a line of records.jsonl")

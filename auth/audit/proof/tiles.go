@@ -18,52 +18,6 @@ func tileName(t tlog.Tile) string {
 	return "tile/" + strings.TrimPrefix(t.Path(), fmt.Sprintf("tile/%d/", tileHeight))
 }
 
-// tileSet notes which tiles a reader asked for, in the order it first asked.
-type tileSet struct {
-	hashes tlog.HashReader
-	seen   map[tlog.Tile]bool
-	order  []tlog.Tile
-}
-
-func (s *tileSet) Height() int { return tileHeight }
-
-func (s *tileSet) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
-	out := make([][]byte, len(tiles))
-	for i, t := range tiles {
-		data, err := tlog.ReadTileData(t, s.hashes)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = data
-		if !s.seen[t] {
-			s.seen[t] = true
-			s.order = append(s.order, t)
-		}
-	}
-	return out, nil
-}
-
-func (s *tileSet) SaveTiles([]tlog.Tile, [][]byte) {}
-
-// neededTiles asks of the tree what Verify will ask, and returns the tiles that
-// this takes: those over the records [from, to) and those for the tree's root
-// at each of the sizes.
-func neededTiles(tree tlog.Tree, hashes tlog.HashReader, from, to uint64, sizes []uint64) ([]tlog.Tile, error) {
-	set := &tileSet{hashes: hashes, seen: map[tlog.Tile]bool{}}
-	reader := tlog.TileHashReader(tree, set)
-	for _, n := range sizes {
-		if _, err := tlog.TreeHash(int64(n), reader); err != nil {
-			return nil, fmt.Errorf("tiles for the tree at %d records: %w", n, err)
-		}
-	}
-	for n := from; n < to; n = n/tileLeaves*tileLeaves + tileLeaves {
-		if _, err := reader.ReadHashes([]int64{tlog.StoredHashIndex(0, int64(n))}); err != nil {
-			return nil, fmt.Errorf("tiles for record %d: %w", n, err)
-		}
-	}
-	return set.order, nil
-}
-
 // bundleTiles serves the tiles of a bundle.
 type bundleTiles struct{ b *bundle }
 

@@ -18,6 +18,9 @@ import (
 type Options struct {
 	LogKey string // the fingerprint of the log key, noted at setup; required
 	After  []byte // a checkpoint taken away earlier that the log must continue; nil = none
+	// AfterBundle is a bundle taken away earlier, in place of After: where the
+	// log does not continue it, the first record that differs is named.
+	AfterBundle *io.SectionReader
 }
 
 // Report is what was verified.
@@ -32,10 +35,11 @@ type Report struct {
 	Size       uint64     `json:"size"` // records in the whole log
 	Root       string     `json:"root"`
 	Checkpoint time.Time  `json:"checkpoint_time"`
-	Key        string     `json:"key"`         // the key that signed
-	Keys       int        `json:"keys"`        // in the chain of handovers that leads to it
-	History    int        `json:"checkpoints"` // earlier checkpoints proven consistent
-	Openings   int        `json:"openings"`    // personal fields opened and matched
+	Key        string     `json:"key"`              // the key that signed
+	Keys       int        `json:"keys"`             // in the chain of handovers that leads to it
+	History    int        `json:"checkpoints"`      // earlier checkpoints proven consistent
+	Epochs     []uint64   `json:"epochs,omitempty"` // the records in the range that opened an epoch
+	Openings   int        `json:"openings"`         // personal fields opened and matched
 	After      *After     `json:"after,omitempty"`
 	Problems   []*Problem `json:"problems,omitempty"` // all that were found, the gravest first
 }
@@ -55,7 +59,9 @@ func Verify(r io.ReaderAt, size int64, o Options) (Report, error) {
 		return Report{}, err
 	}
 	b := &bundle{r: r, byName: map[string]file{}}
-	b.verify(size, fingerprint, o.After)
+	earlier, p := readHeld(o, fingerprint)
+	b.add(p)
+	b.verify(size, fingerprint, earlier)
 	b.report.Problems = b.found()
 	if len(b.report.Problems) > 0 {
 		return b.report, b.report.Problems[0]
@@ -80,7 +86,7 @@ type bundle struct {
 // verify runs the checks in the order of what rests on what. A check that
 // fails does not keep a later one from naming the place more exactly, as long
 // as what that one rests on holds.
-func (b *bundle) verify(size int64, fingerprint string, after []byte) {
+func (b *bundle) verify(size int64, fingerprint string, earlier held) {
 	files, p := readContainer(b.r, size)
 	b.add(p)
 	for _, f := range files {
@@ -100,8 +106,8 @@ func (b *bundle) verify(size int64, fingerprint string, after []byte) {
 	}
 	b.scan()
 	b.checkHistory()
-	if after != nil && len(b.problems) == 0 {
-		b.add(b.checkAfter(after))
+	if earlier.note != nil && len(b.problems) == 0 {
+		b.add(b.checkAfter(earlier))
 	}
 }
 
@@ -279,48 +285,4 @@ func (b *bundle) checkHistory() {
 		}
 		b.report.History++
 	}
-}
-
-var errOtherRoot = errors.New("its records have another root")
-
-func (b *bundle) continues(cp Checkpoint) error {
-	if cp.Size > b.cp.Size {
-		return fmt.Errorf("it covers %d records, the bundle's checkpoint %d", cp.Size, b.cp.Size)
-	}
-	root, err := tlog.TreeHash(int64(cp.Size), b.tree)
-	if err != nil {
-		return err
-	}
-	if root != cp.Root {
-		return errOtherRoot
-	}
-	return nil
-}
-
-// checkAfter tells a continued log from a cut, a restored and a forked one.
-func (b *bundle) checkAfter(note []byte) *Problem {
-	problem := func(k ProblemKind, format string, args ...any) *Problem {
-		return &Problem{Kind: k, Record: none, Text: fmt.Sprintf(format, args...)}
-	}
-	cp, _, err := b.openCheckpoint(note)
-	if err != nil {
-		return problem(OtherKey, "the checkpoint you hold is not one of this log, or was changed: %v", err)
-	}
-	if cp.Size > b.cp.Size {
-		return problem(Cut, "the log ends at %d records but the checkpoint you hold covers %d: it was cut, or this bundle is older than your checkpoint", b.cp.Size, cp.Size)
-	}
-	err = b.continues(cp)
-	var missing *missingTile
-	switch {
-	case err == nil:
-		b.report.After = &After{Size: cp.Size, Time: cp.Time}
-		return nil
-	case errors.As(err, &missing):
-		return problem(Unproven, "the bundle cannot be compared with the checkpoint you hold (%d records): export it again and name that size", cp.Size)
-	case !errors.Is(err, errOtherRoot):
-		return problem(Changed, "the bundle's tiles cannot be read: %v", err)
-	case cp.Epoch < b.cp.Epoch:
-		return problem(Restored, "the log was restored from a backup (epoch %d, yours is %d) and does not hold all %d records of the checkpoint you hold", b.cp.Epoch, cp.Epoch, cp.Size)
-	}
-	return problem(Forked, "this is a fork: its first %d records are not those of the checkpoint you hold", cp.Size)
 }

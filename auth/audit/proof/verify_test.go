@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -295,7 +296,8 @@ func TestAfter(t *testing.T) {
 	forkAt := fork.checkpoint(600)
 	restored := newLog(t, 500)
 	restored.epoch = 2
-	for i := 500; i < 700; i++ {
+	restored.append(epochLeaf(2))
+	for i := 501; i < 700; i++ {
 		restored.append(testLeaf(i, "again"))
 	}
 	other := newLog(t, 100)
@@ -334,6 +336,72 @@ func TestAfter(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.kind)
 			}
 		})
+	}
+}
+
+func epochLeaf(n int) string {
+	return fmt.Sprintf(`{"action":"audit.epoch","actor":{"id":"op","kind":"User"},"detail":{"epoch":%d,"lost":12},"id":"E%d","kind":"event","resource":{"id":"audit","type":"Log"},"v":1}`, n, n)
+}
+
+// TestAnEarlierBundleTellsWhereAForkBegins: with only a checkpoint nobody could.
+func TestAnEarlierBundleTellsWhereAForkBegins(t *testing.T) {
+	l, fork := newLog(t, 700), newLog(t, 423)
+	for i := 423; i < 700; i++ {
+		fork.append(testLeaf(i, "other"))
+	}
+	broken := l.bundle(0, 500)
+	broken[len(broken)/2] ^= 1
+	for _, c := range []struct {
+		name   string
+		held   []byte
+		kind   ProblemKind
+		record int64
+	}{
+		{"continued", l.bundle(100, 600), "", 0},
+		{"forked", fork.bundle(300, 600), Forked, 423},
+		{"forked in the past", fork.bundle(500, 600), Forked, 500},
+		{"forked elsewhere", fork.bundle(0, 100), Forked, none},
+		{"held bundle is broken", broken, Changed, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := l.bundle(0, 700)
+			r, err := Verify(bytes.NewReader(b), int64(len(b)), Options{LogKey: l.key.print, AfterBundle: io.NewSectionReader(bytes.NewReader(c.held), 0, int64(len(c.held)))})
+			var p *Problem
+			if c.kind == "" {
+				if err != nil || r.After.Size != 700 {
+					t.Errorf("%+v, %v", r.After, err)
+				}
+			} else if !errors.As(err, &p) || p.Kind != c.kind || c.kind == Forked && p.Record != c.record {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestEpochsFollowOneAnother(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		epoch  uint64
+		opened []int
+		ok     bool
+	}{
+		{"none", 1, nil, true},
+		{"two", 3, []int{2, 3}, true},
+		{"one is missing", 3, []int{3}, false},
+		{"one of them in the middle", 4, []int{2, 4}, false},
+		{"twice", 2, []int{2, 2}, false},
+		{"beyond the checkpoint's", 1, []int{2}, false},
+		{"never opened", 2, nil, false},
+	} {
+		l := newLog(t, 5)
+		l.epoch = c.epoch
+		for _, n := range c.opened {
+			l.append(epochLeaf(n))
+		}
+		r, err := l.verify(l.bundle(0, l.size()), nil)
+		if (err == nil) != c.ok || c.ok && len(r.Epochs) != len(c.opened) {
+			t.Errorf("%s: %v, %v", c.name, r.Epochs, err)
+		}
 	}
 }
 
