@@ -52,15 +52,36 @@ func (n *Node) dropSetup() error {
 	return nil
 }
 
-// Greet tells whoever started the node where it is and whom to trust.
-func (n *Node) Greet(w io.Writer) error {
-	text := fmt.Sprintf("Cloister is ready at %s\n", n.URL())
-	text += fmt.Sprintf("  certificate authority  %s\n", n.ca.Fingerprint())
-	text += fmt.Sprintf("  audit log key          %s\n", n.audit.Fingerprint())
+// Greeting is what whoever started the node needs to know.
+type Greeting struct {
+	URL         string `json:"url"`
+	CA          string `json:"ca"`
+	Fingerprint string `json:"fingerprint"`
+	LogKey      string `json:"log_key"`
+	Setup       string `json:"setup,omitempty"` // path of setup.json while setup is not complete
+	code        string
+}
+
+// Greeting tells where the node is and whom to trust. As JSON it leaves the
+// setup code out: that is in setup.json.
+func (n *Node) Greeting() Greeting {
+	g := Greeting{URL: n.URL(), CA: n.disk.ca(), Fingerprint: n.ca.Fingerprint(), LogKey: n.audit.Fingerprint()}
 	if n.setup != nil {
-		text += fmt.Sprintf("  setup code             %s\n", n.setup.Code)
+		g.Setup, g.code = n.disk.setup(), n.setup.Code
+	}
+	return g
+}
+
+// Greet writes the greeting for people.
+func (n *Node) Greet(w io.Writer) error {
+	g := n.Greeting()
+	text := fmt.Sprintf("Cloister is ready at %s\n", g.URL)
+	text += fmt.Sprintf("  certificate authority  %s\n", g.Fingerprint)
+	text += fmt.Sprintf("  audit log key          %s\n", g.LogKey)
+	if g.Setup != "" {
+		text += fmt.Sprintf("  setup code             %s\n", g.code)
 		text += "Note the audit log key down: an auditor trusts nothing else.\n"
-		text += fmt.Sprintf("Complete the setup in a browser, or with: cloister setup --from %s --user NAME\n", n.disk.setup())
+		text += fmt.Sprintf("Complete the setup in a browser, or with: cloister setup --from %s --user NAME\n", g.Setup)
 	}
 	_, err := io.WriteString(w, text)
 	return err

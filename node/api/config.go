@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/session"
+	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/store"
@@ -26,6 +27,8 @@ type Config struct {
 	Policies  *policy.Policies
 	Ledger    *budget.Ledger
 	Records   guard.Records
+	Sources   *connect.Service
+	Cited     func(ctx context.Context, p auth.Principal, c CitationInput) (wire.Passage, error)
 	Packs     *pack.Service
 	Uploads   string // folder for files on their way; required
 	Runs      *run.Engine

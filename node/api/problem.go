@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/models"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/store"
@@ -38,6 +39,9 @@ var kinds = []struct {
 	{models.ErrInvalid, http.StatusUnprocessableEntity, "The model cannot take this.", true, ""},
 	{models.ErrNoSpace, http.StatusInsufficientStorage, "Not enough free disk space.", true, ""},
 	{models.ErrInterrupted, http.StatusBadGateway, "The model stopped in the middle of its answer.", true, ""},
+	{connect.ErrExists, http.StatusConflict, "There is a source of that name already.", true, ""},
+	{connect.ErrRunning, http.StatusConflict, "The source is being removed.", true, ""},
+	{models.ErrTerms, http.StatusConflict, "Nobody has accepted the model's terms yet.", true, ""},
 	{store.ErrReadOnly, http.StatusInsufficientStorage, "Nothing can be written now.", true, "30"},
 	{store.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},
 	{store.ErrLimit, http.StatusTooManyRequests, "The budget is spent.", false, "60"},

@@ -72,22 +72,35 @@ type NewSource struct {
 type Source struct {
 	Name     string    `json:"name"`
 	Kind     string    `json:"kind"`
-	Path     string    `json:"path,omitempty"`
+	Path     string    `json:"path"`
 	Audience []string  `json:"audience,omitempty"`
 	Added    time.Time `json:"added"`
+	Removing bool      `json:"removing,omitempty"`
+	AsOf     time.Time `json:"as_of" doc:"How fresh is what can be read: when the newest completed scan began"`
 	Progress Progress  `json:"progress"`
 }
 
-// Progress says how a sync stands.
+// Progress says how a sync stands, or how the last one ended.
 type Progress struct {
-	Job      string    `json:"job,omitempty"`
-	Stage    string    `json:"stage" doc:"idle, or what the sync is doing"`
-	Done     int64     `json:"done"`
-	Total    int64     `json:"total" doc:"0 = not known yet"`
-	Error    string    `json:"error,omitempty" doc:"Why the last sync failed"`
-	Finished time.Time `json:"finished" doc:"When the last sync ended"`
-	AsOf     time.Time `json:"as_of" doc:"How fresh is what can be read"`
+	Job      string    `json:"job" doc:"Empty: there was none yet"`
 	Running  bool      `json:"running"`
+	Stage    string    `json:"stage"`
+	Done     int64     `json:"done" doc:"Of the stage"`
+	Total    int64     `json:"total" doc:"Of the stage; 0 = not known"`
+	Records  int64     `json:"records" doc:"Written or removed"`
+	Claims   int64     `json:"claims" doc:"Written"`
+	Bodies   int64     `json:"bodies" doc:"Files or objects whose bytes were read"`
+	Skipped  int64     `json:"skipped" doc:"How many things were left out"`
+	Skips    []Skip    `json:"skips,omitempty" doc:"The first of them, and why"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	Error    string    `json:"error,omitempty" doc:"Why the last sync failed"`
+}
+
+// Skip is something that was left out of a sync.
+type Skip struct {
+	What   string `json:"what"`
+	Reason string `json:"reason"`
 }
 
 // Job names a sync.

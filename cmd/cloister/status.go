@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloister-os/cloister/node/api/wire"
+)
+
+func statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Say how the node is", Args: needs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := dial()
+			if err != nil {
+				return err
+			}
+			var s wire.Status
+			if err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/status", nil, &s); err != nil {
+				return err
+			}
+			return show(cmd, s, func(w io.Writer) error { return writeStatus(w, s) })
+		},
+	}
+}
+
+func writeStatus(w io.Writer, s wire.Status) error {
+	engine, state := s.Engine.State, "writable"
+	if s.Engine.Reason != "" {
+		engine += ": " + s.Engine.Reason
+	}
+	if s.Store.ReadOnly != "" {
+		state = "read-only: " + s.Store.ReadOnly
+	}
+	rows := [][]string{
+		{"node", s.Node + ", version " + s.Version + ", up since " + when(s.Started)},
+		{"you", s.User},
+		{"store", fmt.Sprintf("version %d, %s", s.Store.Applied, state)},
+		{"engine", engine},
+		{"models", dash(strings.Join(s.Models, ", "))},
+		{"audit log key", s.LogKey},
+	}
+	for _, src := range s.Sources {
+		rows = append(rows, []string{"source " + src.Name, src.Stage + ", as of " + when(src.AsOf)})
+	}
+	for _, r := range rows {
+		if _, err := fmt.Fprintf(w, "%-14s %s\n", clean(r[0]), clean(r[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
