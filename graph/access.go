@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
@@ -40,7 +41,7 @@ func ResolveAccess(ctx context.Context, door guard.Door, p auth.Principal, s sto
 		if err != nil {
 			return Access{}, err
 		}
-		err := door.Decide(ctx, guard.Request{Principal: p, Action: auth.SourceRead, Resource: SourceResource(src)})
+		err := MayRead(ctx, door, p, src)
 		switch {
 		case err == nil:
 			a.sources[src.Name] = true
@@ -51,9 +52,28 @@ func ResolveAccess(ctx context.Context, door guard.Door, p auth.Principal, s sto
 	return a, nil
 }
 
+// inAudience reports whether a source's audience, if it names one, includes the
+// principal or whoever it acts for. A key is included by the sources that it was
+// granted, which the policies check.
+func inAudience(p auth.Principal, src Source) bool {
+	for p.OnBehalfOf != nil {
+		p = *p.OnBehalfOf
+	}
+	if len(src.Audience) == 0 || p.Kind == auth.APIKey || p.Kind == auth.System || slices.Contains(src.Audience, p.ID) {
+		return true
+	}
+	return slices.ContainsFunc(p.Roles, func(r auth.Role) bool { return slices.Contains(src.Audience, string(r)) })
+}
+
+// MayRead asks whether a principal may read one source as it is defined.
+func MayRead(ctx context.Context, door guard.Door, p auth.Principal, src Source) error {
+	if src.Removing || !inAudience(p, src) {
+		return &auth.DeniedError{Action: auth.SourceRead, Policies: []string{"audience"}}
+	}
+	return door.Decide(ctx, guard.Request{Principal: p, Action: auth.SourceRead, Resource: SourceResource(src)})
+}
+
 // SourceResource is the source as policies see it.
 func SourceResource(s Source) auth.Resource {
-	r := auth.Source(s.Name)
-	r.Attrs = map[string]any{"kind": s.Kind, "audience": append([]string{}, s.Audience...)}
-	return r
+	return auth.Source(s.Name)
 }

@@ -237,7 +237,7 @@ func (w *Writer) plan(was previous, is layout, cursor []CursorWrite) change {
 	for _, cw := range cursor {
 		c.cursor = append(c.cursor, w.cursorOp(cw))
 	}
-	if c.planParts(w.codec, was, is, 0); !fits(store.NewTx(), c.all(was.id)) {
+	if c.planParts(w.codec, was, is, 0); !fits(newTx(), c.all(was.id)) {
 		c.planParts(w.codec, was, is, freePart(was.parts, len(is.parts)))
 	}
 	return c
@@ -294,7 +294,7 @@ func (w *Writer) cursorOp(c CursorWrite) op {
 
 // write brings a change into the store: within one transaction when it fits.
 func (w *Writer) write(ctx context.Context, id RecordID, c change) error {
-	if all := c.all(id); fits(store.NewTx(), all) {
+	if all := c.all(id); fits(newTx(), all) {
 		return w.group(ctx, all)
 	}
 	return w.writeLarge(ctx, id, c)

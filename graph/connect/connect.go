@@ -1,0 +1,75 @@
+// Package connect brings systems in: it keeps the list of sources and syncs them
+// into the graph, at once when asked and again every few minutes.
+//
+// It promises: every fetch passes the guard, and a connector refuses to reach out
+// without its permit; a source that fails or hangs does not hold up another; a
+// sync that was cancelled, killed or ran out of disk goes on where it stopped; a
+// scan that did not complete deletes nothing; a sync of what has not changed
+// writes no claim.
+//
+// The transports below it (transport/git, transport/files) speak to one kind of
+// system each. It may import graph, graph/extract, store, store/blob, auth and
+// auth/guard.
+package connect
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/graph"
+)
+
+// Errors that callers tell apart, besides those of store and auth.
+var (
+	ErrExists  = errors.New("there is a source of that name already")
+	ErrRunning = errors.New("the source is being removed")
+)
+
+// Connector reads one kind of system.
+type Connector interface {
+	// Kind is what a source names it by.
+	Kind() string
+	// Check says in one sentence why the source cannot be read, if so. It looks no
+	// further than it must. The permit covers SourceFetch on the source.
+	Check(ctx context.Context, permit *guard.Permit, src graph.Source) error
+	// Scan reads what is new since the last one into the sink and removes what is
+	// gone. It returns nil only if it saw everything; the sink then moves the
+	// watermark. The permit covers SourceFetch on the source.
+	Scan(ctx context.Context, permit *guard.Permit, src graph.Source, sink *Sink) error
+}
+
+// Progress is how far a sync is, or how the last one ended.
+type Progress struct {
+	V        uint      `cbor:"0,keyasint" json:"-"`
+	Job      string    `cbor:"1,keyasint" json:"job"` // "" = there was none yet
+	Running  bool      `cbor:"2,keyasint" json:"running"`
+	Stage    string    `cbor:"3,keyasint" json:"stage"`            // one or two words for people
+	Done     int64     `cbor:"4,keyasint" json:"done"`             // of the stage
+	Total    int64     `cbor:"5,keyasint" json:"total"`            // of the stage; 0 = not known
+	Records  int64     `cbor:"6,keyasint" json:"records"`          // written or removed
+	Claims   int64     `cbor:"7,keyasint" json:"claims"`           // written
+	Bodies   int64     `cbor:"8,keyasint" json:"bodies"`           // files or objects whose bytes were read
+	Skipped  int64     `cbor:"9,keyasint" json:"skipped"`          // how many things were left out
+	Skips    []Skip    `cbor:"10,keyasint,omitempty" json:"skips"` // the first MaxSkips of them
+	Started  time.Time `cbor:"11,keyasint" json:"started,omitzero"`
+	Finished time.Time `cbor:"12,keyasint" json:"finished,omitzero"` // zero while running
+	Error    string    `cbor:"13,keyasint,omitempty" json:"error,omitempty"`
+}
+
+// MaxSkips is how many reasons Progress lists.
+const MaxSkips = 100
+
+// Skip is something that was left out of a scan, and why.
+type Skip struct {
+	What   string `cbor:"0,keyasint" json:"what"`
+	Reason string `cbor:"1,keyasint" json:"reason"`
+}
+
+// Status is a source with how its last sync went and how fresh it is.
+type Status struct {
+	graph.Source
+	Progress  Progress  `json:"progress"`
+	Watermark time.Time `json:"watermark,omitzero"` // zero until a scan completed
+}
