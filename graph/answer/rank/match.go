@@ -132,6 +132,7 @@ func (m *matcher) features(s Sentence) Features {
 		Head:     m.cover(withHead),
 		Near:     m.cover(near),
 		Passage:  m.cover(whole),
+		Title:    m.cover(head.matched),
 		Missing:  m.rarestMissing(withHead),
 		Nowhere:  m.rarestMissing(whole),
 		Bigrams:  m.bigrams(own.tokens, head.tokens),
@@ -157,10 +158,11 @@ func (m *matcher) focus(t text) float64 {
 		}
 		w := m.stats.IDF(tok.Stem)
 		all += w
+		var best float64
 		for _, like := range m.standsFor(tok.Stem) {
-			on += w * like
-			break
+			best = math.Max(best, like)
 		}
+		on += w * best
 	}
 	if all == 0 {
 		return 0

@@ -39,6 +39,8 @@ type Term struct {
 	Text   string
 	Stem   string
 	Weight float64
+
+	Framing bool // it belongs to the way the question is put
 }
 
 // Question is a question prepared for ranking.
@@ -72,7 +74,7 @@ func NewQuestion(text string, stats Statistics) Question {
 		if framing[t.Stem] {
 			weight *= framingWeight
 		}
-		q.Terms = append(q.Terms, Term{t.Text, t.Stem, weight})
+		q.Terms = append(q.Terms, Term{t.Text, t.Stem, weight, framing[t.Stem]})
 		if exact(t.Text) {
 			q.Exact = append(q.Exact, t.Text)
 		}

@@ -135,3 +135,19 @@ func related(a, b string) bool {
 	}
 	return false
 }
+
+// Related returns the stems of the families that a stem belongs to, itself left
+// out: other words by which a document may say it.
+func Related(stem string) []string {
+	seen := map[string]bool{stem: true}
+	var out []string
+	for _, f := range familyOf[stem] {
+		for _, s := range lex.Stems(families[f]) {
+			if !seen[s] {
+				seen[s] = true
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}

@@ -10,6 +10,7 @@ type Features struct {
 	Passage  float64 // by passage and headings
 	Missing  float64 // rarest term missing from sentence and headings
 	Nowhere  float64 // rarest term missing from the whole passage
+	Title    float64 // by title and headings alone
 	Bigrams  float64
 	Focus    float64
 	Kind     float64 // a span of the asked kind is present
