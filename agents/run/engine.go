@@ -274,16 +274,14 @@ func (e *Engine) launch(w *worker) {
 // Cancel ends a run. Only the principal that started it may. It returns when the
 // end is in the journal.
 func (e *Engine) Cancel(ctx context.Context, p auth.Principal, id ID) error {
-	h, err := e.load(ctx, id)
-	if err != nil {
-		return err
-	}
-	if h.rec.Owner.Kind != p.Kind || h.rec.Owner.ID != p.ID {
-		return fmt.Errorf("stop a run that somebody else started: %w", auth.ErrDenied)
-	}
 	req := guard.Request{Principal: p, Action: auth.Ask, Resource: auth.TheSystem, Run: string(id), Detail: map[string]any{"stop": true}}
 	return e.cfg.Door.Do(ctx, req, func(ctx context.Context, _ *guard.Permit) (guard.Outcome, error) {
-		return guard.Outcome{Status: guard.StatusOK}, e.cancel(ctx, id)
+		h, err := e.load(ctx, id)
+		if err != nil || h.rec.Owner.Kind != p.Kind || h.rec.Owner.ID != p.ID {
+			// One that does not exist is refused like one that somebody else started.
+			return guard.Outcome{Status: guard.StatusFailed}, fmt.Errorf("stop a run that you have not started: %w", errors.Join(auth.ErrDenied, err))
+		}
+		return guard.Outcome{}, e.cancel(ctx, id)
 	})
 }
 

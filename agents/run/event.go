@@ -147,18 +147,19 @@ func (e *Engine) followOnce(ctx context.Context, id ID, from uint64, give func([
 	return ctx.Err()
 }
 
-// Get tells what is known of a run. The caller needs run.read on it.
+// Get tells what is known of a run. The caller needs run.read on it; one that
+// does not exist is refused like one that somebody else started.
 func (e *Engine) Get(ctx context.Context, p auth.Principal, id ID) (Run, error) {
-	var h held
-	if err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) (err error) {
-		h, err = load(s, id)
-		return err
-	}); err != nil {
-		return Run{}, err
+	h, missing := e.load(ctx, id)
+	if missing != nil && !errors.Is(missing, ErrNotFound) {
+		return Run{}, missing
 	}
 	var out Run
 	req := guard.Request{Principal: p, Action: auth.RunRead, Resource: auth.Run(string(id), h.rec.Owner.ID), Run: string(id)}
 	err := e.cfg.Door.Read(ctx, req, func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
+		if missing != nil {
+			return guard.Outcome{Status: guard.StatusFailed, Error: missing.Error()}, missing
+		}
 		out = h.rec.run(e.agents[h.rec.Agent])
 		var err error
 		if h.rec.State == Done {

@@ -63,3 +63,7 @@ func freeBytes(dir string) (int64, error) {
 	}
 	return int64(s.Bavail) * s.Bsize, nil
 }
+
+// Writable returns nil, or store.ErrReadOnly with the reason why nothing can be
+// written now.
+func (n *Node) Writable() error { return n.reserve.check(0) }
