@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -184,13 +185,16 @@ func (i *importing) model(ctx context.Context, p *reader, m Model) (entry regist
 		if err != nil {
 			return nil, err
 		}
+		entry = i.entry(p, m, card)
+		if i.have(ctx, entry) {
+			return nil, i.again(ctx, p, m, entry, text)
+		}
 		for _, f := range m.Files {
 			if err := i.blob(ctx, permit, p, m, f); err != nil {
 				i.dropBlobs(ctx, permit, m, err)
 				return nil, err
 			}
 		}
-		entry = i.entry(p, m, card)
 		err = i.install(ctx, permit, m.spec(text), entry, text)
 		if err != nil {
 			i.dropBlobs(ctx, permit, m, err)
@@ -201,6 +205,36 @@ func (i *importing) model(ctx context.Context, p *reader, m Model) (entry regist
 		return registry.Model{}, err
 	}
 	return i.service.registry.Get(ctx, m.Name)
+}
+
+// have says whether the very same model is here already.
+func (i *importing) have(ctx context.Context, entry registry.Model) bool {
+	before, err := i.service.registry.Get(ctx, entry.Name)
+	if err != nil || before.Digest != entry.Digest {
+		return false
+	}
+	held, err := i.service.config.Engine.List(ctx)
+	return err == nil && slices.ContainsFunc(held, func(m models.Installed) bool { return m.Name == entry.Name })
+}
+
+// again passes over the files of a model that is here and renews its entry.
+func (i *importing) again(ctx context.Context, p *reader, m Model, entry registry.Model, text string) error {
+	for _, f := range m.Files {
+		if _, err := p.next(f); err != nil {
+			return err
+		}
+		i.advance(f.Bytes)
+	}
+	return i.service.registry.Put(ctx, i.stamped(entry), text)
+}
+
+// stamped is an entry with what this import adds to it.
+func (i *importing) stamped(entry registry.Model) registry.Model {
+	entry.Imported = time.Now().Unix()
+	if i.options.AcceptTerms {
+		entry.Accepted = i.principal.ID
+	}
+	return entry
 }
 
 // texts reads what precedes a model's own files: licence, card and extras.
@@ -281,10 +315,6 @@ func (i *importing) entry(p *reader, m Model, card string) registry.Model {
 
 // install makes the model in the engine and enters it into the registry.
 func (i *importing) install(ctx context.Context, permit *guard.Permit, spec models.Spec, entry registry.Model, text string) error {
-	entry.Imported = time.Now().Unix()
-	if i.options.AcceptTerms {
-		entry.Accepted = i.principal.ID
-	}
 	_, before := i.service.registry.Get(ctx, entry.Name)
 	if before != nil && !errors.Is(before, models.ErrNoModel) {
 		return before
@@ -295,7 +325,7 @@ func (i *importing) install(ctx context.Context, permit *guard.Permit, spec mode
 	if before != nil {
 		i.created = append(i.created, entry.Name)
 	}
-	return i.service.registry.Put(ctx, entry, text)
+	return i.service.registry.Put(ctx, i.stamped(entry), text)
 }
 
 // dropBlobs removes what a failed import has put, unless going on later makes

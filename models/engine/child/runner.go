@@ -10,9 +10,16 @@ import (
 	"github.com/cloister-os/cloister/models/engine/cpu"
 )
 
-// Runner runs one model: args is os.Args[1:], beginning with "runner". It
-// returns the process's exit code.
+// Runner runs one model: args is os.Args[1:], with or without the leading
+// "runner". It returns the process's exit code.
 func Runner(args []string) int {
+	if len(args) > 0 && args[0] == "runner" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "cloister runner: this is a part of `cloister serve`, which starts it by itself; run that instead")
+		return 1
+	}
 	if err := cpu.Check(cpu.Info); err != nil {
 		fmt.Fprintln(os.Stderr, "cloister runner:", err)
 		return 1
