@@ -281,7 +281,11 @@ func (p *Prices) reload(ctx context.Context) error {
 			if !ok || len(parts) != 3 || cbor.Unmarshal(item.Value, &v) != nil {
 				return fmt.Errorf("the price at key %q cannot be read", item.Key)
 			}
-			all.add(Price{Model: parts[0], Unit: parts[1], NanoUSD: v.NanoUSD, Per: v.Per, From: parts[2]})
+			price := Price{Model: parts[0], Unit: parts[1], NanoUSD: v.NanoUSD, Per: v.Per, From: parts[2]}
+			if err := price.valid(); err != nil {
+				return fmt.Errorf("the price at key %q: %w", item.Key, err)
+			}
+			all.add(price)
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -54,6 +55,11 @@ func compile(text string) (*compiled, error) {
 	}
 	p := list[0]
 	notes := p.Annotations()
+	for name := range notes {
+		if !slices.Contains([]string{"id", "obligation", "note"}, string(name)) {
+			return nil, fmt.Errorf("%w: line %d: there is no annotation @%s, only @id, @obligation and @note", ErrInvalid, p.Position().Line, name)
+		}
+	}
 	id := string(notes["id"])
 	if !idForm.MatchString(id) || id == DefaultDeny {
 		return nil, fmt.Errorf("%w: line %d: begin it with @id(\"some-name\"), of small letters, digits and hyphens", ErrInvalid, p.Position().Line)

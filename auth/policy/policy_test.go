@@ -77,6 +77,7 @@ func TestPutRefusesInOneSentenceWithTheLine(t *testing.T) {
 		"role in when":   {`@id("x") forbid (principal is User, action, resource) when { principal in [Role::"auditr"] };`, `no role "auditr"`},
 		"unknown fact":   {`@id("x") forbid (principal, action, resource) when { context.colour == "red" };`, "colour"},
 		"unsafe fact":    {`@id("x") forbid (principal, action, resource) when { context.agent == "a" };`, "agent"},
+		"annotation":     {`@id("x") @obligations("approve") permit (principal, action, resource);`, "no annotation @obligations"},
 		"two":            {`@id("x") permit (principal, action, resource); @id("y") permit (principal, action, resource);`, "2 policies"},
 		"reserved id":    {`@id("default-deny") permit (principal, action, resource);`, "begin it with"},
 	} {
