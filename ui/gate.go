@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -44,7 +45,7 @@ func (u *pages) setup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	setSession(w, s, token)
+	session.SetCookie(w, token, s.Expires)
 	return goTo(w, r, "/")
 }
 
@@ -68,7 +69,7 @@ func (u *pages) signIn(w http.ResponseWriter, r *http.Request) error {
 	s, token, err := u.Sessions.Login(r.Context(), f.User, r.PostFormValue("password"))
 	switch {
 	case err == nil:
-		setSession(w, s, token)
+		session.SetCookie(w, token, s.Expires)
 		return goTo(w, r, f.Next)
 	case errors.Is(err, auth.ErrThrottled):
 		f.Notice = &view.Notice{Tone: view.Warn, Title: "Too many attempts", Text: "Wait a moment, then try again."}
@@ -85,7 +86,7 @@ func (u *pages) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err := u.Sessions.Logout(r.Context(), r); err != nil {
 		return err
 	}
-	clearSession(w)
+	session.ClearCookie(w)
 	return goTo(w, r, "/sign-in?bye")
 }
 

@@ -2,10 +2,12 @@ package ui
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
 
@@ -82,6 +84,25 @@ func (u *pages) keyCreate(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return show(w, r, http.StatusOK, view.KeyMadePage(u.frame(r, "keys", "Key made"), made))
+}
+
+func (u *pages) keyConfirm(w http.ResponseWriter, r *http.Request) error {
+	list, err := u.Keys.List(r.Context(), who(r))
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(k view.Key) bool { return k.ID == r.PathValue("id") })
+	if i < 0 {
+		return store.ErrNotFound
+	}
+	return show(w, r, http.StatusOK, view.ConfirmPage(u.frame(r, "keys", "Revoke "+list[i].Name), view.Confirm{
+		Title: "Revoke “" + list[i].Name + "”?", Way: []view.Link{{Text: "API keys", URL: "/keys"}},
+		Effects: []string{
+			"The next request with this key is refused.",
+			"What was done with it stays on the audit record.",
+		},
+		After: "A key cannot be brought back; make another instead.", Action: "/keys/" + url.PathEscape(list[i].ID) + "/revoke", Button: "Revoke key",
+	}))
 }
 
 func (u *pages) keyRevoke(w http.ResponseWriter, r *http.Request) error {

@@ -3,6 +3,7 @@ package ui
 import (
 	"iter"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/cloister-os/cloister/ui/view"
@@ -93,6 +94,21 @@ func (u *pages) licence(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return show(w, r, http.StatusOK, view.LicencePage(u.frame(r, "models", l.Name), l))
+}
+
+func (u *pages) modelConfirm(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if _, err := u.Models.Licence(r.Context(), who(r), name); err != nil {
+		return err
+	}
+	return show(w, r, http.StatusOK, view.ConfirmPage(u.frame(r, "models", "Remove "+name), view.Confirm{
+		Title: "Remove " + name + "?", Way: []view.Link{{Text: "Models", URL: "/models"}},
+		Effects: []string{
+			"Calls that need this model are refused until another takes its place.",
+			"Its files leave the disk of this node.",
+		},
+		After: "Import its pack again to get it back.", Action: "/models/" + url.PathEscape(name) + "/remove", Button: "Remove model",
+	}))
 }
 
 func (u *pages) modelRemove(w http.ResponseWriter, r *http.Request) error {

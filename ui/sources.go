@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -126,24 +125,31 @@ func syncWords(s view.Source) string {
 }
 
 func (u *pages) sourceRemoveForm(w http.ResponseWriter, r *http.Request) error {
+	return u.sourceConfirm(w, r, http.StatusOK, nil)
+}
+
+func (u *pages) sourceConfirm(w http.ResponseWriter, r *http.Request, code int, n *view.Notice) error {
 	s, err := u.Sources.Get(r.Context(), who(r), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
-	return show(w, r, http.StatusOK, view.SourceRemove(u.frame(r, "sources", "Remove "+s.Name), s, nil))
+	at := "/sources/" + url.PathEscape(s.Name)
+	return show(w, r, code, view.ConfirmPage(u.frame(r, "sources", "Remove "+s.Name), view.Confirm{
+		Title: "Remove " + s.Name + "?", Way: []view.Link{{Text: "Sources", URL: "/sources"}, {Text: s.Name, URL: at}},
+		Effects: []string{
+			"Nothing from " + s.Name + " appears in answers, counts or searches any more.",
+			"What lies at " + s.Path + " is not touched.",
+			"The audit record of what was asked and read stays.",
+		},
+		After: "Connecting it again later reads it anew.", Action: at + "/remove", Button: "Remove source", Notice: n,
+	}))
 }
 
 func (u *pages) sourceRemove(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
 	err := u.Sources.Remove(r.Context(), who(r), name)
-	var input *InputError
-	if errors.As(err, &input) {
-		s, getErr := u.Sources.Get(r.Context(), who(r), name)
-		if getErr != nil {
-			return getErr
-		}
-		n := &view.Notice{Tone: view.Bad, Title: input.Text}
-		return show(w, r, http.StatusConflict, view.SourceRemove(u.frame(r, "sources", "Remove "+s.Name), s, n))
+	if _, n, ok := wrongInput(err); ok && n != nil {
+		return u.sourceConfirm(w, r, http.StatusConflict, n)
 	}
 	if err != nil {
 		return err

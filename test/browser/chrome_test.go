@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/cloister-os/cloister/ui"
@@ -57,7 +58,46 @@ func serve(t testing.TB, w *uitest.World) site {
 	return site{url: "https://localhost:" + at.Port(), spki: base64.StdEncoding.EncodeToString(sum[:])}
 }
 
-// chrome is one browser with nothing in it. It collects what must not happen.
+// chromiumBrowser is one Chromium with nothing in it.
+type chromiumBrowser struct{ ctx context.Context }
+
+// launch starts a browser that trusts the site's certificate, or skips where
+// there is no browser.
+func launch(t testing.TB, spki string) chromiumBrowser {
+	t.Helper()
+	if _, err := os.Stat(chromium); err != nil {
+		t.Skipf("there is no %s: install the package chromium to run the browser tests", chromium)
+	}
+	dir, err := os.MkdirTemp("", "cloister-chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(chromium), chromedp.UserDataDir(dir),
+		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-default-apps", true), chromedp.Flag("disable-extensions", true),
+		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter"), chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("ignore-certificate-errors-spki-list", spki), chromedp.Flag("force-color-profile", "srgb"),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("password-store", "basic"), chromedp.Flag("lang", "en-GB"),
+		chromedp.WSURLReadTimeout(60 * time.Second),
+	}
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	quiet := func(string, ...any) {} // the protocol's newer values are not errors of ours
+	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(quiet), chromedp.WithLogf(quiet))
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx) // waits for the browser to end
+		cancel()
+		stop()
+		_ = os.RemoveAll(dir) // a late child may still write; the folder is temporary
+	})
+	if err := chromedp.Run(ctx); err != nil { // a deadline here would be the browser's own
+		t.Fatalf("start chromium: %v", err)
+	}
+	return chromiumBrowser{ctx}
+}
+
+// chrome is one tab of its own profile. It collects what must not happen.
 type chrome struct {
 	ctx  context.Context
 	site site
@@ -67,33 +107,20 @@ type chrome struct {
 	broken  []string // exceptions in scripts
 }
 
-// open starts a browser, or skips where there is none.
-func open(t testing.TB, s site) *chrome {
+// tab opens a tab that shares no cookie with others.
+func (b chromiumBrowser) tab(t testing.TB, s site) *chrome {
 	t.Helper()
-	if _, err := os.Stat(chromium); err != nil {
-		t.Skipf("there is no %s: install the package chromium to run the browser tests", chromium)
-	}
-	options := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-default-apps", true), chromedp.Flag("disable-extensions", true),
-		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter"), chromedp.Flag("hide-scrollbars", true),
-		chromedp.Flag("ignore-certificate-errors-spki-list", s.spki), chromedp.Flag("force-color-profile", "srgb"),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("password-store", "basic"), chromedp.Flag("lang", "en-GB"),
-		chromedp.WSURLReadTimeout(60 * time.Second),
-	}
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(stop)
-	quiet := func(string, ...any) {} // the protocol's newer values are not errors of ours
-	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(quiet), chromedp.WithLogf(quiet))
+	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
+	if err := chromedp.Run(ctx); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
 	c := &chrome{ctx: ctx, site: s}
+	chromedp.ListenTarget(ctx, c.listen)
 	c.run(t, network.Enable(), chromedp.ActionFunc(func(ctx context.Context) error {
 		_, err := page.AddScriptToEvaluateOnNewDocument(watchCSP).Do(ctx)
 		return err
 	}))
-	chromedp.ListenTarget(ctx, c.listen)
 	return c
 }
 
@@ -110,9 +137,9 @@ func (c *chrome) listen(ev any) {
 			c.mu.Unlock()
 		}
 	}
-	if e, ok := ev.(interface{ Error() string }); ok && strings.Contains(fmt.Sprintf("%T", ev), "ExceptionThrown") {
+	if e, ok := ev.(*runtime.EventExceptionThrown); ok {
 		c.mu.Lock()
-		c.broken = append(c.broken, e.Error())
+		c.broken = append(c.broken, e.ExceptionDetails.Error())
 		c.mu.Unlock()
 	}
 }
@@ -120,11 +147,6 @@ func (c *chrome) listen(ev any) {
 // run does the actions, or fails the test after a minute and a half.
 func (c *chrome) run(t testing.TB, actions ...chromedp.Action) {
 	t.Helper()
-	if chromedp.FromContext(c.ctx).Browser == nil { // a deadline here would be the browser's own
-		if err := chromedp.Run(c.ctx); err != nil {
-			t.Fatalf("start chromium: %v", err)
-		}
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, 90*time.Second)
 	defer cancel()
 	if err := chromedp.Run(ctx, actions...); err != nil {

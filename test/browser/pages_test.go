@@ -21,28 +21,30 @@ type screen struct {
 }
 
 func screens() []screen {
-	submit := func(fields ...string) []chromedp.Action {
+	fill := func(fields ...string) []chromedp.Action {
 		var do []chromedp.Action
 		for i := 0; i+1 < len(fields); i += 2 {
 			do = append(do, chromedp.SetValue(fields[i], fields[i+1], chromedp.ByQuery))
 		}
-		return append(do, chromedp.ActionFunc(submitForm))
+		return append(do, submit(fields[0]))
 	}
 	return []screen{
 		{name: "setup", path: "/setup", out: true, empty: true},
-		{name: "setup-wrong", path: "/setup", out: true, empty: true, then: submit("#code", "WRONG", "#user", "maria", "#password", uitest.Password, "#repeat", uitest.Password)},
+		{name: "setup-wrong", path: "/setup", out: true, empty: true, then: fill("#code", "WRONG", "#user", "maria", "#password", uitest.Password, "#repeat", uitest.Password)},
 		{name: "sign-in", path: "/sign-in", out: true},
-		{name: "sign-in-wrong", path: "/sign-in", out: true, then: submit("#user", "maria", "#password", "wrong")},
+		{name: "sign-in-wrong", path: "/sign-in", out: true, then: fill("#user", "maria", "#password", "wrong")},
 		{name: "home", path: "/"},
 		{name: "home-empty", path: "/", empty: true},
 		{name: "sources", path: "/sources"},
 		{name: "sources-empty", path: "/sources", empty: true},
 		{name: "source-add", path: "/sources/add"},
-		{name: "source-add-wrong", path: "/sources/add", then: submit("#path", "/nowhere", "#name", "ledger")},
+		{name: "source-add-wrong", path: "/sources/add", then: fill("#path", "/nowhere", "#name", "ledger")},
 		{name: "source", path: "/sources/handbook"},
 		{name: "source-syncing", path: "/sources/runbooks"},
 		{name: "source-failed", path: "/sources/core-banking-interfaces"},
 		{name: "source-remove", path: "/sources/handbook/remove"},
+		{name: "model-remove", path: "/models/gemma3-270m/remove"},
+		{name: "key-revoke", path: "/keys/3hq8zk5n0v7w2c9d/revoke"},
 		{name: "ask", path: "/ask"},
 		{name: "ask-empty", path: "/ask", empty: true},
 		{name: "answer-graph", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA"},
@@ -59,33 +61,37 @@ func screens() []screen {
 		{name: "audit-export", path: "/audit/export"},
 		{name: "models", path: "/models"},
 		{name: "models-empty", path: "/models", empty: true},
-		{name: "models-importing", path: "/models", then: submit("#path", "/media/stick/starter.pack")},
+		{name: "models-importing", path: "/models", then: fill("#path", "/media/stick/starter.pack")},
 		{name: "licence", path: "/models/all-minilm-l6-v2/licence"},
 		{name: "keys", path: "/keys"},
 		{name: "keys-empty", path: "/keys", empty: true},
 		{name: "key-new", path: "/keys/new"},
-		{name: "key-made", path: "/keys/new", then: submit("#name", "release-notes-bot")},
+		{name: "key-made", path: "/keys/new", then: fill("#name", "release-notes-bot")},
 		{name: "policies", path: "/policies"},
 		{name: "policy", path: "/policies/runbooks-for-operators"},
 		{name: "account", path: "/account"},
 		{name: "not-found", path: "/nothing/here", status: 404},
 		{name: "denied", path: "/keys", status: 403, prepare: func(w *uitest.World) { w.Deny(auth.KeyManage, "keys-only-for-administrators") }},
-		{name: "read-only", path: "/sources", prepare: func(w *uitest.World) { w.SetReadOnly("The disk has less than 1 GiB left. Free some space and it goes on by itself.") }},
+		{name: "read-only", path: "/sources", prepare: func(w *uitest.World) {
+			w.SetReadOnly("The disk has less than 1 GiB left. Free some space and it goes on by itself.")
+		}},
 	}
 }
 
 // TestEveryPage looks at each page in both themes and at two widths.
 func TestEveryPage(t *testing.T) {
-	all := screens()
-	for _, s := range all {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			lookAt(t, s)
-		})
-	}
+	b := launch(t, serve(t, uitest.Empty()).spki) // all test servers have one certificate
+	t.Run("page", func(t *testing.T) {
+		for _, s := range screens() {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				lookAt(t, b, s)
+			})
+		}
+	})
 }
 
-func lookAt(t *testing.T, s screen) {
+func lookAt(t *testing.T, b chromiumBrowser, s screen) {
 	w := uitest.Full()
 	if s.empty {
 		w = uitest.Empty()
@@ -96,7 +102,7 @@ func lookAt(t *testing.T, s screen) {
 	if s.prepare != nil {
 		s.prepare(w)
 	}
-	c := open(t, serve(t, w))
+	c := b.tab(t, serve(t, w))
 	if !s.out {
 		c.signIn(t, w)
 	}

@@ -95,7 +95,7 @@ func (r sourceRoom) Watch(ctx context.Context, p auth.Principal, name string) it
 			}
 			next := *s.Sync
 			if next.Done += 100; next.Done >= next.Total {
-				s.Tone, s.State, s.AsOf, s.Version = view.OK, "in step", now, 512
+				s.Tone, s.State, s.AsOf, s.Version = view.OK, "up to date", now, 512
 				s.Counts = []view.Number{{Name: "commits", Value: 400}, {Name: "people", Value: 12}, {Name: "files", Value: 96}}
 				next.Running, next.Ended, next.Took, next.Written = false, now, 1800*time.Millisecond, 508
 			}

@@ -356,3 +356,14 @@ type Oops struct {
 	Facts   []Fact
 	Actions []Link
 }
+
+// Confirm is a question before something that cannot be taken back.
+type Confirm struct {
+	Title   string
+	Way     []Link // the way back; its last link is "keep it"
+	Effects []string
+	After   string
+	Action  string // where the form goes
+	Button  string
+	Notice  *Notice
+}

@@ -297,7 +297,7 @@ func SignIn(p Page, f SignInForm) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 27, "></div><button class=\"btn primary block\" type=\"submit\">Sign in</button></form><p class=\"tiny soft end\">Every sign-in is put on the audit record.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 27, "></div><button class=\"btn primary block\" type=\"submit\">Sign in</button></form><p class=\"tiny soft center\">Every sign-in is put on the audit record.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
