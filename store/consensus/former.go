@@ -28,7 +28,7 @@ const (
 // former makes groups of the transactions that wait, and sees each to its end.
 type former struct {
 	node  *Node
-	boot  uint64
+	boot  atomic.Uint64 // the node's life
 	queue *queue
 	slots chan struct{} // one for each group in flight
 	once  sync.Once     // starts run
@@ -67,10 +67,12 @@ type pending struct {
 }
 
 func newFormer(n *Node, boot uint64) *former {
-	return &former{
-		node: n, boot: boot, queue: newQueue(n.cfg.QueueBytes), slots: make(chan struct{}, maxInFlight),
+	f := &former{
+		node: n, queue: newQueue(n.cfg.QueueBytes), slots: make(chan struct{}, maxInFlight),
 		next: 1, unknown: map[uint64]*pending{},
 	}
+	f.boot.Store(boot)
+	return f
 }
 
 func (f *former) start() { f.once.Do(func() { f.tasks.Go(f.run) }) }
@@ -81,7 +83,7 @@ func (f *former) start() { f.once.Do(func() { f.tasks.Go(f.run) }) }
 func (f *former) submit(ctx context.Context, tx *store.Tx, class store.Class) *pending {
 	p := &pending{node: f.node, tx: tx, class: class, done: make(chan struct{})}
 	if before, err := f.before(tx); err != nil {
-		return p.end(store.Result{}, err)
+		return p.refuse(err)
 	} else if before != nil {
 		select {
 		case <-before.done:
@@ -106,7 +108,7 @@ func (f *former) submit(ctx context.Context, tx *store.Tx, class store.Class) *p
 		err = f.queue.push(p)
 	}
 	if err != nil {
-		return p.end(store.Result{}, err)
+		return p.refuse(err)
 	}
 	return p
 }
@@ -178,7 +180,7 @@ func (f *former) run() {
 func (f *former) form(txs []*pending) []byte {
 	g := machine.Group{
 		Time:    time.Now(),
-		Origins: []machine.Origin{{Node: f.node.cfg.NodeID, Boot: f.boot, Lowest: f.fly(txs)}},
+		Origins: []machine.Origin{{Node: f.node.cfg.NodeID, Boot: f.boot.Load(), Lowest: f.fly(txs)}},
 		Entries: make([]machine.Entry, len(txs)),
 	}
 	size := 64 + len(f.node.cfg.NodeID)
@@ -273,6 +275,12 @@ func (p *pending) end(res store.Result, err error) *pending {
 	return p
 }
 
+// refuse ends a transaction that never waited in the queue.
+func (p *pending) refuse(err error) *pending {
+	p.taken.Store(true)
+	return p.end(store.Result{}, err)
+}
+
 // Wait implements store.Future.
 func (p *pending) Wait(ctx context.Context) (store.Result, error) {
 	select {
@@ -298,8 +306,12 @@ func (p *pending) await(ctx context.Context) (store.Result, error) {
 	}
 	if p.taken.CompareAndSwap(false, true) {
 		p.end(store.Result{}, ctx.Err())
-		return store.Result{}, ctx.Err()
 	}
-	p.node.former.remember(p)
-	return store.Result{}, fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+	select {
+	case <-p.done:
+		return p.res, p.err
+	default:
+		p.node.former.remember(p)
+		return store.Result{}, fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+	}
 }

@@ -46,7 +46,7 @@ type Config struct {
 	// SnapshotEntries is after how many entries of the log it is cut (never
 	// above the durable mark); 8192 when 0.
 	SnapshotEntries uint64
-	// Machine sizes the databases; its Dir and Logger are ignored.
+	// Machine sizes the databases; its Dir, Logger and Fatal are ignored.
 	Machine machine.Config
 	// FreeBytes tells the free space of a disk, statfs when nil. Tests fill
 	// disks with it.
@@ -95,6 +95,7 @@ type Node struct {
 	dead  chan struct{} // closed by the first failure, or by Close
 	stop  sync.Once     // closes dead
 	shut  sync.Once
+	turn  sync.Mutex // held by an Update that lost several times
 	tasks sync.WaitGroup
 	cause error // why it is dead; set before dead is closed
 }
@@ -127,6 +128,7 @@ func (n *Node) open() (err error) {
 	if n.logs, err = openLogStore(dir, n.log, n.fail); err != nil {
 		return err
 	}
+	n.cfg.Machine.Fatal = n.fail
 	if n.machine, err = machine.Open(n.cfg.Machine); err != nil {
 		return err
 	}
@@ -137,15 +139,13 @@ func (n *Node) open() (err error) {
 	if err := n.checkAge(); err != nil {
 		return err
 	}
-	boot, err := n.logs.nextBoot()
+	boot, err := n.logs.nextBoot(n.machine.Boot(n.cfg.NodeID))
 	if err != nil {
 		return err
 	}
-	if n.raft, err = n.startRaft(); err != nil {
-		return err
-	}
 	n.former = newFormer(n, boot)
-	return nil
+	n.raft, err = n.startRaft()
+	return err
 }
 
 // checkAge compares the databases with the log and its newest snapshot. A

@@ -174,15 +174,19 @@ func (l *logStore) check(op string, err error) error {
 	return err
 }
 
-// nextBoot counts the node's lives.
-func (l *logStore) nextBoot() (uint64, error) {
-	key := []byte("cloister/boot")
-	n, err := l.GetUint64(key)
+var bootKey = []byte("cloister/boot")
+
+// nextBoot counts the node's lives; known is the highest that the databases know.
+func (l *logStore) nextBoot(known uint64) (uint64, error) {
+	n, err := l.GetUint64(bootKey)
 	if err != nil {
 		return 0, fmt.Errorf("read the count of starts: %w", err)
 	}
-	return n + 1, l.SetUint64(key, n+1)
+	n = max(n, known) + 1
+	return n, l.setBoot(n)
 }
+
+func (l *logStore) setBoot(n uint64) error { return l.SetUint64(bootKey, n) }
 
 // Close closes the log and its meta store.
 func (l *logStore) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }

@@ -7,11 +7,18 @@ import (
 	"io"
 	"iter"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine"
 )
 
-// maxUpdates is how often Update runs its function before it gives up.
-const maxUpdates = 100
+const (
+	maxUpdates = 100 // how often Update runs its function before it gives up
+	// politeUpdates is after how many lost attempts an Update waits its turn, so
+	// that those of one node do not starve each other over a key.
+	politeUpdates = 3
+)
 
 // Apply implements store.Store.
 func (n *Node) Apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
@@ -27,7 +34,7 @@ func (n *Node) submit(ctx context.Context, tx *store.Tx, class store.Class) *pen
 	select {
 	case <-n.dead:
 		p := &pending{node: n, tx: tx, done: make(chan struct{})}
-		return p.end(store.Result{}, n.closed())
+		return p.refuse(n.closed())
 	default:
 		return n.former.submit(ctx, tx, min(class, store.Bulk))
 	}
@@ -35,7 +42,11 @@ func (n *Node) submit(ctx context.Context, tx *store.Tx, class store.Class) *pen
 
 // Update implements store.Store.
 func (n *Node) Update(ctx context.Context, f func(*store.Update) error) (store.Result, error) {
-	for range maxUpdates {
+	for i := range maxUpdates {
+		if i == politeUpdates {
+			n.turn.Lock()
+			defer n.turn.Unlock()
+		}
 		tx := store.NewTx()
 		err := n.View(ctx, store.Local, func(s store.Snapshot) error {
 			return f(&store.Update{Snapshot: s, Tx: tx})
@@ -120,7 +131,46 @@ func (n *Node) Watch(ctx context.Context, prefix store.Key, from store.Version) 
 // Applied implements store.Store.
 func (n *Node) Applied() store.Version { return n.machine.Applied() }
 
-// restore replaces the databases by a staged snapshot.
+// Stage writes everything that is kept, at the newest version, which it returns:
+// every version of every key, and the deletes. What was written counts only when
+// there is no error.
+func (n *Node) Stage(ctx context.Context, w io.Writer) (store.Version, error) {
+	if err := n.waitReady(ctx); err != nil {
+		return 0, err
+	}
+	return n.machine.Stage(ctx, w)
+}
+
+// Restore replaces everything by what Stage wrote, of size bytes, on every node.
+// Versions go on growing: the restored past keeps its versions and what follows
+// gets higher ones than either. Transactions under way end with
+// store.ErrUnknown. A failure after the first byte was taken over is fatal.
+func (n *Node) Restore(ctx context.Context, r io.Reader, size int64) error {
+	if err := n.waitReady(ctx); err != nil {
+		return err
+	}
+	head, r, err := machine.Peek(r)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: uint64(head), Size: size}
+	if err := n.raft.Restore(meta, r, 0); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return nil
+}
+
+// restore is Restore on each node, on raft's goroutine. The node's life goes on
+// under a number above any that the restored outcomes know it by.
 func (n *Node) restore(r io.Reader, index uint64) error {
-	return n.machine.Restore(r, store.Version(index))
+	if err := n.machine.Restore(r, store.Version(index)); err != nil {
+		return err
+	}
+	if boot := n.machine.Boot(n.cfg.NodeID); boot >= n.former.boot.Load() {
+		if err := n.logs.setBoot(boot + 1); err != nil {
+			return err
+		}
+		n.former.boot.Store(boot + 1)
+	}
+	return nil
 }

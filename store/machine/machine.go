@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,9 @@ type Config struct {
 	// RingBytes bounds the recent changes kept in memory for watchers, 8 MiB
 	// when 0. A watcher that falls behind them reads the databases.
 	RingBytes int
+	// Fatal is called when a database fails in the background, where no caller
+	// waits for an error: the process must end. Nil ignores it.
+	Fatal func(error)
 	// StateKeep is how long old versions of state keys are kept, 5 minutes when 0.
 	StateKeep time.Duration
 }
@@ -57,8 +61,10 @@ type Machine struct {
 	tails    map[string]*tail
 	broken   error // the first failure; nothing is applied after it
 
-	unsynced atomic.Int64 // bytes of groups applied since the last sync
-	syncing  sync.Mutex   // one Sync, Restore or Close at a time
+	lost     atomic.Bool    // a database failed in the background; closing it would wait for ever
+	unsynced atomic.Int64   // bytes of groups applied since the last sync
+	syncing  sync.Mutex     // one Sync, Restore or Close at a time
+	leaving  sync.WaitGroup // old generations being removed
 
 	mu      sync.Mutex  // guards all below
 	cur     *generation // written by the applying goroutine, which may read it without mu
@@ -175,7 +181,7 @@ func (m *Machine) openDatabase(dir string, c options.CompressionType) (*badger.D
 		return nil, err
 	}
 	o := badger.DefaultOptions(dir).
-		WithLogger(badgerLog{m.log}).
+		WithLogger(badgerLog{m.log, m.failed}).
 		WithSyncWrites(false).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
@@ -233,6 +239,9 @@ func (m *Machine) Close() error {
 		return nil
 	}
 	close(changed) // watchers see that it is closed
+	if m.lost.Load() {
+		return nil // the process ends
+	}
 	var err error
 	if m.broken == nil {
 		err = m.Sync()
@@ -240,16 +249,44 @@ func (m *Machine) Close() error {
 	m.syncing.Lock()
 	defer m.syncing.Unlock()
 	<-m.retire(m.cur)
+	m.leaving.Wait()
 	return errors.Join(err, m.cur.close())
 }
 
-// badgerLog passes Badger's warnings and errors on; its chatter is dropped.
-type badgerLog struct{ *slog.Logger }
+// failed is told of a database that fails in the background.
+func (m *Machine) failed(err error) {
+	m.lost.Store(true)
+	if m.cfg.Fatal != nil {
+		m.cfg.Fatal(err)
+	}
+}
 
-func (l badgerLog) Errorf(f string, a ...any)   { l.Error("badger: " + fmt.Sprintf(f, a...)) }
+// badgerLog passes Badger's warnings and errors on; its chatter is dropped. A
+// memtable that cannot be written as a table is heard of only here: Badger tries
+// again for ever, and its Close waits for that.
+type badgerLog struct {
+	*slog.Logger
+	failed func(error)
+}
+
+// Errorf implements badger.Logger.
+func (l badgerLog) Errorf(f string, a ...any) {
+	msg := strings.TrimSpace(fmt.Sprintf(f, a...))
+	if strings.HasPrefix(msg, "error flushing memtable") {
+		l.failed(errors.New("badger: " + msg))
+		return
+	}
+	l.Error("badger: " + msg)
+}
+
+// Warningf implements badger.Logger.
 func (l badgerLog) Warningf(f string, a ...any) { l.Warn("badger: " + fmt.Sprintf(f, a...)) }
-func (l badgerLog) Infof(string, ...any)        {}
-func (l badgerLog) Debugf(string, ...any)       {}
+
+// Infof implements badger.Logger.
+func (badgerLog) Infof(string, ...any) {}
+
+// Debugf implements badger.Logger.
+func (badgerLog) Debugf(string, ...any) {}
 
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {

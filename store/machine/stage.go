@@ -1,17 +1,41 @@
 package machine
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash"
 	"io"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/cloister-os/cloister/store"
 )
 
-// ErrNoData is returned by Restore for a snapshot that is metadata alone.
-var ErrNoData = errors.New("the snapshot carries no data")
-
+// A staged snapshot is
+//
+//	magic
+//	frame [1, version, state's discardTs, history's discardTs]
+//	frame [database, key, version, 1 = deleted, value] for every version of every key
+//	empty frame
+//	count of records (8 bytes), SHA-256 of all before the count (32 bytes)
+//
+// where a frame is its length as a varint and CBOR. A routine snapshot is the
+// metadata magic alone: the databases themselves are the data.
 const (
-	metadataMagic = "cloister metadata 1\n"
+	dataMagic     = "cloister data 1\n"
+	metadataMagic = "cloister meta 1\n"
+	maxFrame      = store.MaxValueBytes + store.MaxKeyBytes + (1 << 20) // outcome records are the largest
+)
+
+// Errors of Restore.
+var (
+	ErrNoData  = errors.New("the snapshot carries no data")
+	ErrDamaged = errors.New("the snapshot is damaged")
 )
 
 // WriteMetadata writes a snapshot that carries no data.
@@ -20,5 +44,175 @@ func WriteMetadata(w io.Writer) error {
 	return err
 }
 
-// Restore replaces the databases.
-func (m *Machine) Restore(r io.Reader, at store.Version) error { return ErrNoData }
+// stageHead is what a staged snapshot begins with.
+type stageHead struct {
+	version        store.Version
+	state, history uint64
+}
+
+func (h stageHead) encode() []byte {
+	b := appendUint(appendUint(appendArray(nil, 4), 1), uint64(h.version))
+	return appendUint(appendUint(b, h.state), h.history)
+}
+
+func decodeStageHead(b []byte) (stageHead, error) {
+	r := &reader{b: b}
+	r.fixed(4)
+	if v := r.uint(); r.err == nil && v != 1 {
+		return stageHead{}, fmt.Errorf("a snapshot of version %d: this program knows version 1; upgrade it", v)
+	}
+	h := stageHead{store.Version(r.uint()), r.uint(), r.uint()}
+	return h, r.end()
+}
+
+// Stage writes everything that is kept at the newest version, which it returns.
+// Badger's iterators end at a block that they cannot read as if the table ended
+// there, and its Stream skips what it cannot read; so all checksums are verified
+// first, and any error fails the whole.
+func (m *Machine) Stage(ctx context.Context, w io.Writer) (store.Version, error) {
+	g, v, low, err := m.pin(0)
+	if err != nil {
+		return 0, err
+	}
+	defer m.unpin(g, v)
+	digest := sha256.New()
+	out := bufio.NewWriterSize(io.MultiWriter(w, digest), 1<<18)
+	head := stageHead{v, uint64(low[0]), uint64(low[1])}
+	if _, err := out.WriteString(dataMagic); err != nil {
+		return 0, fmt.Errorf("stage: %w", err)
+	}
+	if err := writeFrame(out, head.encode()); err != nil {
+		return 0, err
+	}
+	count := uint64(0)
+	for i, db := range g.databases() {
+		n, err := stageDatabase(ctx, out, db, i, v)
+		if err != nil {
+			return 0, fmt.Errorf("stage: %w", err)
+		}
+		count += n
+	}
+	err = errors.Join(writeFrame(out, nil), out.Flush())
+	if err == nil {
+		trailer := digest.Sum(binary.BigEndian.AppendUint64(nil, count))
+		_, err = w.Write(trailer)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stage: %w", err)
+	}
+	return v, nil
+}
+
+func writeFrame(w *bufio.Writer, b []byte) error {
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(b)))); err != nil {
+		return err
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+func stageDatabase(ctx context.Context, w *bufio.Writer, db *badger.DB, i int, v store.Version) (uint64, error) {
+	if err := db.VerifyChecksum(); err != nil {
+		return 0, err
+	}
+	t := db.NewTransactionAt(uint64(v), false)
+	defer t.Discard()
+	o := badger.DefaultIteratorOptions
+	o.PrefetchValues = false
+	o.AllVersions = true
+	it := t.NewIterator(o)
+	defer it.Close()
+	var frame, last []byte
+	var lastVersion, count uint64
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		if item.Version() == lastVersion && bytes.Equal(item.Key(), last) {
+			continue // the replay wrote it again
+		}
+		last, lastVersion = item.KeyCopy(last), item.Version()
+		if count++; count%1024 == 0 && ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		frame = appendBytes(appendUint(appendArray(frame[:0], 5), uint64(i)), item.Key())
+		deleted := uint64(0)
+		if item.IsDeletedOrExpired() {
+			deleted = 1
+		}
+		frame = appendUint(appendUint(frame, item.Version()), deleted)
+		if err := item.Value(func(b []byte) error { frame = appendBytes(frame, b); return nil }); err != nil {
+			return 0, fmt.Errorf("read key %q: %w", item.Key(), err)
+		}
+		if err := writeFrame(w, frame); err != nil {
+			return 0, err
+		}
+	}
+	return count, nil
+}
+
+// stageReader reads a staged snapshot and its digest on the way.
+type stageReader struct {
+	r      *bufio.Reader
+	digest hash.Hash
+	frame  []byte
+}
+
+func newStageReader(r io.Reader) (*stageReader, stageHead, error) {
+	s := &stageReader{r: bufio.NewReaderSize(r, 1<<18), digest: sha256.New()}
+	magic := make([]byte, len(dataMagic))
+	if _, err := io.ReadFull(s.r, magic); err != nil {
+		return nil, stageHead{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	switch string(magic) {
+	case metadataMagic:
+		return nil, stageHead{}, ErrNoData
+	case dataMagic:
+	default:
+		return nil, stageHead{}, fmt.Errorf("%w: it does not begin like one", ErrDamaged)
+	}
+	s.digest.Write(magic)
+	b, err := s.next()
+	if err != nil {
+		return nil, stageHead{}, err
+	}
+	head, err := decodeStageHead(b)
+	return s, head, err
+}
+
+// next returns the next frame, empty at the end. It is valid until the next call.
+func (s *stageReader) next() ([]byte, error) {
+	n, err := binary.ReadUvarint(s.r)
+	if err != nil || n > maxFrame {
+		return nil, fmt.Errorf("%w: a frame of %d bytes, %w", ErrDamaged, n, err)
+	}
+	s.digest.Write(binary.AppendUvarint(nil, n))
+	if uint64(cap(s.frame)) < n {
+		s.frame = make([]byte, n)
+	}
+	s.frame = s.frame[:n]
+	if _, err := io.ReadFull(s.r, s.frame); err != nil {
+		return nil, fmt.Errorf("%w: it ends too early: %w", ErrDamaged, err)
+	}
+	s.digest.Write(s.frame)
+	return s.frame, nil
+}
+
+// finish checks the trailer.
+func (s *stageReader) finish(count uint64) error {
+	want := s.digest.Sum(binary.BigEndian.AppendUint64(nil, count))
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(s.r, got); err != nil {
+		return fmt.Errorf("%w: it ends too early: %w", ErrDamaged, err)
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("%w: its count or digest differs", ErrDamaged)
+	}
+	return nil
+}
+
+// Peek returns the version that a staged snapshot holds and a reader of the
+// whole snapshot.
+func Peek(r io.Reader) (store.Version, io.Reader, error) {
+	var seen bytes.Buffer
+	_, head, err := newStageReader(io.TeeReader(io.LimitReader(r, int64(len(dataMagic))+64), &seen))
+	return head.version, io.MultiReader(&seen, r), err
+}

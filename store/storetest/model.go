@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"sort"
 	"strings"
 	"sync"
@@ -145,7 +146,7 @@ func (p *pending) do(op store.Op) error {
 		if !ok {
 			cur = lastSum(p.m.sums[b], p.version)
 		}
-		if op.Delta > 0 && cur > op.Limit-op.Delta {
+		if op.Delta > 0 && (cur > math.MaxInt64-op.Delta || cur+op.Delta > op.Limit) || op.Delta < 0 && cur < math.MinInt64-op.Delta {
 			return &store.LimitError{Counter: op.Key, Sum: cur, Limit: op.Limit}
 		}
 		p.sums[b] = cur + op.Delta
@@ -282,8 +283,21 @@ func (m *Model) View(ctx context.Context, at store.ReadAt, f func(store.Snapshot
 	}
 	if at > 0 {
 		v = store.Version(at)
+		if floor := m.floor(); v < floor {
+			return fmt.Errorf("%w: history begins at %d", store.ErrCompacted, floor)
+		}
 	}
 	return f(m.snapshot(v))
+}
+
+// floor is the retention floor.
+func (m *Model) floor() store.Version {
+	item, err := m.snapshot(m.Applied()).Get(store.RetentionFloor)
+	if err != nil {
+		return 0
+	}
+	n, _ := store.ParseNumber(string(item.Value))
+	return store.Version(n)
 }
 
 // Applied implements store.Store.
@@ -417,7 +431,7 @@ func (s *modelSnapshot) Log(name string) store.Log {
 		return &logView{}
 	}
 	n := sort.Search(len(l.leaves), func(i int) bool { return l.leaves[i].Version > s.v })
-	return &logView{leaves: l.leaves[:n:n], hashes: l.hashes}
+	return &logView{leaves: l.leaves[:n:n], hashes: l.hashes[:tlog.StoredHashIndex(0, int64(n))]}
 }
 
 type logView struct {
