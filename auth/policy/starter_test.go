@@ -284,7 +284,7 @@ func TestAnEvaluationErrorRefuses(t *testing.T) {
 }
 
 func TestAStoredPolicyThatCannotBeReadRefusesAllButItsRepair(t *testing.T) {
-	p, st := open(t)
+	_, st := open(t)
 	tx := store.NewTx()
 	tx.Put(policies.Key("garbled"), []byte{0xff, 0x00})
 	if _, err := st.Apply(context.Background(), tx); err != nil {

@@ -50,6 +50,10 @@ func (k keyRow) key(id string) Key {
 	return Key{ID: id, Name: k.Name, Scopes: k.Scopes, Sources: k.Sources, Owner: k.Owner, Created: time.Unix(k.Created, 0).UTC(), Expires: time.Unix(k.Expires, 0).UTC()}
 }
 
+func (k keyRow) principal(id string) auth.Principal {
+	return auth.Principal{Kind: auth.APIKey, ID: id, Name: k.Name, Scopes: k.Scopes, Sources: k.Sources}
+}
+
 // byKey authenticates cl_<id>_<secret>. An unknown id, a wrong secret and a key
 // that has expired get one answer.
 func (s *Service) byKey(ctx context.Context, token string) (auth.Principal, error) {
@@ -60,11 +64,7 @@ func (s *Service) byKey(ctx context.Context, token string) (auth.Principal, erro
 		return auth.Principal{}, bad
 	}
 	var row keyRow
-	found := false
-	err := s.store.View(ctx, store.Local, func(snap store.Snapshot) (err error) {
-		_, found, err = get(snap.Get, apiKeys.Key(id), &row)
-		return err
-	})
+	found, err := s.row(ctx, apiKeys.Key(id), &row)
 	if err != nil {
 		return auth.Principal{}, fmt.Errorf("look up the API key: %w", err)
 	}
@@ -72,7 +72,7 @@ func (s *Service) byKey(ctx context.Context, token string) (auth.Principal, erro
 	if subtle.ConstantTimeCompare(h[:], row.Hash) != 1 || !found || s.now().Unix() >= row.Expires {
 		return auth.Principal{}, bad
 	}
-	return auth.Principal{Kind: auth.APIKey, ID: id, Name: row.Name, Scopes: row.Scopes, Sources: row.Sources}, nil
+	return row.principal(id), nil
 }
 
 // CreateKey makes an API key through the guard and returns its secret, which is
@@ -125,11 +125,7 @@ func (s *Service) limit(ctx context.Context, p auth.Principal, row *keyRow) (wid
 		return false, nil
 	}
 	var maker keyRow
-	found := false
-	err = s.store.View(ctx, store.Fresh, func(snap store.Snapshot) (err error) {
-		_, found, err = get(snap.Get, apiKeys.Key(p.ID), &maker)
-		return err
-	})
+	found, err := s.row(ctx, apiKeys.Key(p.ID), &maker)
 	if err != nil {
 		return false, err
 	}

@@ -52,6 +52,43 @@ func TestAKeyWorksUntilItIsRevoked(t *testing.T) {
 	}
 }
 
+func TestWhatWorksForSomeoneSeesTheirRightsOfNow(t *testing.T) {
+	p := newPlace(t)
+	admin, _ := p.setUp(t)
+	key, secret, err := p.CreateKey(t.Context(), guardtest.Admin(), KeySpec{Name: "k", Scopes: []string{"ask"}, Sources: []string{"wiki"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := p.Authenticate(bearer(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := who
+	stale.Scopes, stale.Sources = auth.Scopes(), []string{"hr"}
+	now, err := p.Current(t.Context(), guardtest.AgentFor(stale))
+	if err != nil || !slices.Equal(now.OnBehalfOf.Scopes, []string{"ask"}) || !slices.Equal(now.OnBehalfOf.Sources, []string{"wiki"}) {
+		t.Errorf("%+v %v", now, err)
+	}
+	demoted := admin.User.Principal()
+	demoted.Roles = nil
+	if now, err := p.Current(t.Context(), demoted); err != nil || !slices.Equal(now.Roles, []auth.Role{auth.Administrator}) {
+		t.Errorf("%+v %v", now, err)
+	}
+	if err := p.RevokeKey(t.Context(), guardtest.Admin(), key.ID); err != nil {
+		t.Fatal(err)
+	}
+	loop := guardtest.AgentFor(who)
+	loop.OnBehalfOf = &loop
+	for _, gone := range []auth.Principal{who, guardtest.AgentFor(who), guardtest.Person("u-nobody"), {Kind: auth.Agent, ID: "a"}, {}, loop} {
+		if _, err := p.Current(t.Context(), gone); !errors.Is(err, auth.ErrUnauthenticated) {
+			t.Errorf("%s %s: %v", gone.Kind, gone.ID, err)
+		}
+	}
+	if _, err := p.Current(t.Context(), guardtest.Node()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAKeyExpires(t *testing.T) {
 	p := newPlace(t)
 	_, secret, err := p.CreateKey(t.Context(), guardtest.Admin(), KeySpec{Name: "k", Scopes: []string{"ask"}, TTL: time.Hour})
