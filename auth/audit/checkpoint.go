@@ -63,9 +63,8 @@ func hashes(log store.Log) tlog.HashReader {
 // Checkpoint returns a signed checkpoint that covers every record acknowledged
 // before the call, signing a new one when the log grew.
 func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.sign(ctx, store.Fresh)
+	c, _, err := l.sign(ctx, store.Fresh)
+	return c, err
 }
 
 // Last returns the newest checkpoint that was signed, without signing one;
@@ -80,10 +79,14 @@ func (l *Log) Last(ctx context.Context) (Checkpoint, error) {
 }
 
 // sign signs the log as it stands unless its last checkpoint covers it already.
-// l.mu is held.
-func (l *Log) sign(ctx context.Context, at store.ReadAt) (Checkpoint, error) {
+// It also returns the key in force then.
+func (l *Log) sign(ctx context.Context, at store.ReadAt) (Checkpoint, *signingKey, error) {
+	if err := l.take(ctx); err != nil {
+		return Checkpoint{}, nil, err
+	}
+	defer l.give()
 	if err := l.begin(ctx); err != nil {
-		return Checkpoint{}, err
+		return Checkpoint{}, nil, err
 	}
 	for range 8 { // a conflict means that another node signed in the meantime
 		var next Checkpoint
@@ -93,19 +96,19 @@ func (l *Log) sign(ctx context.Context, at store.ReadAt) (Checkpoint, error) {
 			return err
 		})
 		if err != nil {
-			return Checkpoint{}, err
+			return Checkpoint{}, nil, err
 		}
 		if tx.Len() == 0 {
-			return next, nil
+			return next, l.key.Load(), nil
 		}
 		if _, err = l.store.Apply(ctx, tx); err == nil {
-			return next, nil
+			return next, l.key.Load(), nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
-			return Checkpoint{}, fmt.Errorf("keep checkpoint %d: %w", next.Size, err)
+			return Checkpoint{}, nil, fmt.Errorf("keep checkpoint %d: %w", next.Size, err)
 		}
 	}
-	return Checkpoint{}, fmt.Errorf("sign a checkpoint: %w", store.ErrBusy)
+	return Checkpoint{}, nil, fmt.Errorf("sign a checkpoint: %w", store.ErrBusy)
 }
 
 // draft returns the snapshot's last checkpoint when it covers the whole log;
@@ -144,8 +147,9 @@ func (l *Log) signed(s store.Snapshot, log store.Log) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	c := proof.Checkpoint{Origin: l.key.signer.Name(), Size: log.Size(), Root: root, Epoch: firstEpoch, Time: s.Time().UTC()}
-	msg, err := note.Sign(&note.Note{Text: c.Text()}, l.key.signer)
+	key := l.key.Load()
+	c := proof.Checkpoint{Origin: key.signer.Name(), Size: log.Size(), Root: root, Epoch: firstEpoch, Time: s.Time().UTC()}
+	msg, err := note.Sign(&note.Note{Text: c.Text()}, key.signer)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("sign checkpoint %d: %w", c.Size, err)
 	}
@@ -246,7 +250,7 @@ func (l *Log) run(ctx context.Context) error {
 		size, err := l.size(ctx)
 		if err == nil && (size >= lastSize+signRecords || size > lastSize && time.Since(lastSign) >= signEvery) {
 			var c Checkpoint
-			if c, err = l.signLocal(ctx); err == nil {
+			if c, _, err = l.sign(ctx, store.Local); err == nil {
 				lastSize, lastSign = c.Size, time.Now()
 			}
 		}
@@ -275,10 +279,4 @@ func (l *Log) size(ctx context.Context) (n uint64, err error) {
 		return nil
 	})
 	return n, err
-}
-
-func (l *Log) signLocal(ctx context.Context) (Checkpoint, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.sign(ctx, store.Local)
 }

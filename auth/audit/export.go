@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -43,10 +44,7 @@ func (l *Log) Export(ctx context.Context, r Range, w io.Writer, policies map[str
 	if len(r.Held) > maxHeld {
 		return fmt.Errorf("export the audit log: %w: at most %d checkpoint sizes can be named", store.ErrInvalid, maxHeld)
 	}
-	l.mu.Lock()
-	cp, err := l.sign(ctx, store.Fresh)
-	key := l.key
-	l.mu.Unlock()
+	cp, key, err := l.sign(ctx, store.Fresh)
 	if err != nil {
 		return fmt.Errorf("export the audit log: %w", err)
 	}
@@ -57,6 +55,7 @@ func (l *Log) Export(ctx context.Context, r Range, w io.Writer, policies map[str
 	}
 	if src.From, src.To, err = l.rangeOf(ctx, r, cp.Size); err == nil {
 		src.Keys, err = l.Keys(ctx)
+		src.Keys = slices.DeleteFunc(src.Keys, func(k proof.Key) bool { return k.FromSize > cp.Size }) // came into force since
 	}
 	if err == nil {
 		src.History, err = l.history(ctx, src.From, cp.Size)

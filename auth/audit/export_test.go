@@ -2,9 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +172,47 @@ func TestPagesHoldWhatMatchesOnce(t *testing.T) {
 		}
 	})
 }
+
+// viewCounter counts the views that are open.
+type viewCounter struct {
+	store.Store
+	open atomic.Int64
+}
+
+func (v *viewCounter) View(ctx context.Context, at store.ReadAt, f func(store.Snapshot) error) error {
+	v.open.Add(1)
+	defer v.open.Add(-1)
+	return v.Store.View(ctx, at, f)
+}
+
+// TestASlowReaderHoldsNothing: while a bundle is written out, no view is open,
+// so the store can let go of what it no longer needs; and it comes in pieces.
+func TestASlowReaderHoldsNothing(t *testing.T) {
+	s := &viewCounter{Store: storetest.NewModel(nil)}
+	l := openLog(t, s, newKey(t, "k"))
+	fill(t, s, 0, 3*chunkLeaves)
+	writes, largest := 0, 0
+	err := l.Export(t.Context(), Range{}, writerFunc(func(b []byte) (int, error) {
+		if n := s.open.Load(); n != 0 {
+			t.Fatalf("%d views are open during a write", n)
+		}
+		writes++
+		largest = max(largest, len(b))
+		return len(b), nil
+	}), nil)
+	if err != nil || writes < 20 || largest > 128<<10 {
+		t.Errorf("%d writes, the largest of %d bytes: %v", writes, largest, err)
+	}
+	broken := errors.New("the line went dead")
+	err = l.Export(t.Context(), Range{}, writerFunc(func(b []byte) (int, error) { return 0, broken }), nil)
+	if !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // TestABundleSaysWhatItHolds reads the tables as an auditor would.
 func TestABundleSaysWhatItHolds(t *testing.T) {

@@ -36,19 +36,19 @@ type signingKey struct {
 	fingerprint string
 }
 
-func newSigningKey(signer note.Signer, vkey string) (signingKey, error) {
+func newSigningKey(signer note.Signer, vkey string) (*signingKey, error) {
 	fingerprint, err := proof.FingerprintOf(vkey)
 	if err != nil {
-		return signingKey{}, err
+		return nil, err
 	}
 	v, err := note.NewVerifier(vkey)
 	if err != nil {
-		return signingKey{}, err
+		return nil, err
 	}
 	if signer == nil || v.Name() != signer.Name() || v.KeyHash() != signer.KeyHash() {
-		return signingKey{}, fmt.Errorf("%w: signer and verifier key are not of one pair", ErrKey)
+		return nil, fmt.Errorf("%w: signer and verifier key are not of one pair", ErrKey)
 	}
-	return signingKey{signer: signer, vkey: vkey, fingerprint: fingerprint}, nil
+	return &signingKey{signer: signer, vkey: vkey, fingerprint: fingerprint}, nil
 }
 
 // keyRow is one key of the history.
@@ -90,29 +90,24 @@ func newestKey(s store.Snapshot) (row keyRow, item store.Item, ok bool, err erro
 	return row, store.Item{}, false, nil
 }
 
-// begin makes the store and this node agree on the log key, once: at the first
-// start it records the key as an event of the log. l.mu is held.
+// begin makes the store and this node agree on the log key, once: at the very
+// first start it records the key as an event of the log. The caller has the turn.
 func (l *Log) begin(ctx context.Context) error {
 	if l.begun {
 		return nil
 	}
-	_, err := l.store.Update(ctx, func(u *store.Update) error {
-		row, item, ok, err := newestKey(u.Snapshot)
-		if err != nil {
+	known := false
+	err := l.store.View(ctx, store.Fresh, func(s store.Snapshot) error {
+		row, _, ok, err := newestKey(s)
+		if err != nil || !ok {
 			return err
 		}
-		if ok {
-			if _, err := u.Get(item.Key); err != nil {
-				return err
-			}
-			return l.agree(row)
-		}
-		row = keyRow{V: 1, VKey: l.key.vkey, FromTime: nanos(u.Snapshot)}
-		u.Tx.Check(rowKey(row), 0)
-		return putKey(u.Tx, row, Record{Kind: Event, Action: KeyBegin, Detail: map[string]any{
-			"fingerprint": l.key.fingerprint, "vkey": l.key.vkey,
-		}})
+		known = true
+		return l.agree(row)
 	})
+	if err == nil && !known {
+		err = l.first(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
@@ -120,8 +115,29 @@ func (l *Log) begin(ctx context.Context) error {
 	return nil
 }
 
+// first puts this node's key in force, unless another node was quicker.
+func (l *Log) first(ctx context.Context) error {
+	_, err := l.store.Update(ctx, func(u *store.Update) error {
+		row, _, ok, err := newestKey(u.Snapshot)
+		if err != nil {
+			return err
+		}
+		if ok {
+			return l.agree(row)
+		}
+		key := l.key.Load()
+		row = keyRow{V: 1, VKey: key.vkey, FromTime: nanos(u.Snapshot)}
+		u.Tx.Check(rowKey(row), 0)
+		return putKey(u.Tx, row, Record{Kind: Event, Action: KeyBegin, Detail: map[string]any{
+			"fingerprint": key.fingerprint, "vkey": key.vkey,
+		}})
+	})
+	return err
+}
+
 func (l *Log) agree(row keyRow) error {
-	if row.VKey == l.key.vkey {
+	key := l.key.Load()
+	if row.VKey == key.vkey {
 		return nil
 	}
 	have, err := proof.FingerprintOf(row.VKey)
@@ -129,7 +145,7 @@ func (l *Log) agree(row keyRow) error {
 		return err
 	}
 	return fmt.Errorf("%w: the log is signed by %s, this node holds %s; bring back the seal folder this log was made with",
-		ErrKey, have, l.key.fingerprint)
+		ErrKey, have, key.fingerprint)
 }
 
 func putKey(tx *store.Tx, row keyRow, r Record) error {
@@ -151,11 +167,13 @@ func (l *Log) Rotate(ctx context.Context, signer note.Signer, vkey string) error
 	if err != nil {
 		return err
 	}
-	if next.signer.Name() != l.key.signer.Name() {
-		return fmt.Errorf("%w: the new key must bear the log's name %s", ErrKey, l.key.signer.Name())
+	if name := l.key.Load().signer.Name(); next.signer.Name() != name {
+		return fmt.Errorf("%w: the new key must bear the log's name %s", ErrKey, name)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.give()
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
@@ -163,11 +181,11 @@ func (l *Log) Rotate(ctx context.Context, signer note.Signer, vkey string) error
 	if err != nil {
 		return fmt.Errorf("change the log key: %w", err)
 	}
-	l.key = next
+	l.key.Store(next)
 	return nil
 }
 
-func (l *Log) rotate(u *store.Update, next signingKey) error {
+func (l *Log) rotate(u *store.Update, next *signingKey) error {
 	row, item, _, err := newestKey(u.Snapshot)
 	if err != nil {
 		return err
@@ -186,7 +204,7 @@ func (l *Log) rotate(u *store.Update, next signingKey) error {
 	}
 	size := max(u.Snapshot.Log(LogName).Size(), row.FromSize) + 1
 	text := proof.HandoverText(next.signer.Name(), row.VKey, next.vkey, size)
-	handover, err := note.Sign(&note.Note{Text: text}, l.key.signer, next.signer)
+	handover, err := note.Sign(&note.Note{Text: text}, l.key.Load().signer, next.signer)
 	if err != nil {
 		return err
 	}
@@ -195,7 +213,7 @@ func (l *Log) rotate(u *store.Update, next signingKey) error {
 	u.Tx.Check(rowKey(fresh), 0)
 	return putKey(u.Tx, fresh, Record{Kind: Event, Action: KeyChange, Detail: map[string]any{
 		"fingerprint": next.fingerprint, "vkey": next.vkey, "from_size": size,
-		"handover_sha256": hexOf(sum[:]), "before": l.key.fingerprint,
+		"handover_sha256": hexOf(sum[:]), "before": l.key.Load().fingerprint,
 	}})
 }
 

@@ -3,7 +3,7 @@ package audit
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -33,10 +33,10 @@ type Log struct {
 	store  store.Store
 	sealer Sealer
 	logger *slog.Logger
+	key    atomic.Pointer[signingKey] // changed only by who has the turn
 
-	mu    sync.Mutex // guards all below; held while signing
-	key   signingKey
-	begun bool // the store agrees with key
+	turn  chan struct{} // holds one token; who takes it may sign, and use begun
+	begun bool          // the store agrees with key
 }
 
 // New returns a Log. It reads and writes nothing yet.
@@ -48,16 +48,27 @@ func New(c Config) (*Log, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Log{store: c.Store, sealer: c.Sealer, logger: c.Logger, key: key}, nil
+	l := &Log{store: c.Store, sealer: c.Sealer, logger: c.Logger, turn: make(chan struct{}, 1)}
+	l.key.Store(key)
+	l.turn <- struct{}{}
+	return l, nil
 }
+
+// take waits for the turn to sign; give returns it.
+func (l *Log) take(ctx context.Context) error {
+	select {
+	case <-l.turn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *Log) give() { l.turn <- struct{}{} }
 
 // Fingerprint is the fingerprint of the log key, to be noted at setup and given
 // to cloister-verify.
-func (l *Log) Fingerprint() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.key.fingerprint
-}
+func (l *Log) Fingerprint() string { return l.key.Load().fingerprint }
 
 // Entry is a record as the log holds it.
 type Entry struct {

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ func appendCSV(b []byte, line Line, l *leaf) []byte {
 	b = strconv.AppendUint(b, line.Version, 10)
 	b = append(b, ',')
 	b = line.Time.UTC().AppendFormat(b, time.RFC3339Nano)
-	for _, cell := range [...]string{
+	for _, cell := range [...][]byte{
 		l.id, l.kind, l.actorKind, l.actorID, l.onBehalfOf, l.action, l.resourceType, l.resourceID,
 		l.decision, l.policies, l.args, l.run, l.useCase, l.intent, l.status, l.err, l.cost, l.usage,
 		l.detail, l.personal, l.node,
@@ -31,18 +32,18 @@ func appendCSV(b []byte, line Line, l *leaf) []byte {
 
 // appendCell quotes where needed. A cell that a spreadsheet would take for a
 // formula gets an apostrophe in front.
-func appendCell(b []byte, s string) []byte {
-	if s == "" {
+func appendCell(b, s []byte) []byte {
+	if len(s) == 0 {
 		return b
 	}
 	formula := strings.IndexByte("=+-@\t\r", s[0]) >= 0
-	if !formula && !strings.ContainsAny(s, ",\"\r\n") {
+	if !formula && !bytes.ContainsAny(s, ",\"\r\n") {
 		return append(b, s...)
 	}
 	b = append(b, '"')
 	if formula {
 		b = append(b, '\'')
 	}
-	b = append(b, strings.ReplaceAll(s, `"`, `""`)...)
+	b = append(b, bytes.ReplaceAll(s, []byte{'"'}, []byte(`""`))...)
 	return append(b, '"')
 }

@@ -89,30 +89,25 @@ func stringEnd(b []byte) int {
 
 // plain is a value as a table shows it: a string without its quotation marks,
 // anything else as it stands.
-func plain(value []byte) string {
+func plain(value []byte) []byte {
 	if len(value) < 2 || value[0] != '"' {
-		return string(value)
+		return value
 	}
 	if bytes.IndexByte(value, '\\') < 0 {
-		return string(value[1 : len(value)-1])
+		return value[1 : len(value)-1]
 	}
 	var s string
 	if json.Unmarshal(value, &s) != nil {
-		return string(value)
+		return value
 	}
-	return s
+	return []byte(s)
 }
 
-// leaf is what tables and counts need of a record.
+// leaf is what tables and counts need of a record. Its fields point into it.
 type leaf struct {
-	id, kind, action                   string
-	actorKind, actorID, onBehalfOf     string
-	resourceType, resourceID           string
-	decision, policies, args           string
-	run, useCase, detail, intent       string
-	status, err, cost, usage, personal string
-	node                               string
-	personalRaw                        []byte
+	id, kind, action, actorKind, actorID, onBehalfOf, resourceType, resourceID,
+	decision, policies, args, run, useCase, detail, intent,
+	status, err, cost, usage, personal, node []byte
 }
 
 // parseLeaf takes a record apart; what it does not know it leaves out.
@@ -132,7 +127,7 @@ func parseLeaf(b []byte) leaf {
 				}
 			}
 		case "personal":
-			l.personalRaw, l.personal = m.value, plain(m.value)
+			l.personal = m.value
 		default:
 			if field := l.field(m.name); field != nil {
 				*field = plain(m.value)
@@ -142,38 +137,19 @@ func parseLeaf(b []byte) leaf {
 	return l
 }
 
-func (l *leaf) field(name []byte) *string {
-	switch string(name) {
-	case "id":
-		return &l.id
-	case "kind":
-		return &l.kind
-	case "action":
-		return &l.action
-	case "decision":
-		return &l.decision
-	case "policies":
-		return &l.policies
-	case "args_sha256":
-		return &l.args
-	case "run":
-		return &l.run
-	case "use_case":
-		return &l.useCase
-	case "detail":
-		return &l.detail
-	case "intent":
-		return &l.intent
-	case "status":
-		return &l.status
-	case "error":
-		return &l.err
-	case "cost_nano_usd":
-		return &l.cost
-	case "usage":
-		return &l.usage
-	case "node":
-		return &l.node
+// field is where a member of the record with this name goes; nil = nowhere.
+func (l *leaf) field(name []byte) *[]byte {
+	for _, f := range [...]struct {
+		name string
+		to   *[]byte
+	}{
+		{"id", &l.id}, {"kind", &l.kind}, {"action", &l.action}, {"decision", &l.decision}, {"policies", &l.policies},
+		{"args_sha256", &l.args}, {"run", &l.run}, {"use_case", &l.useCase}, {"detail", &l.detail}, {"intent", &l.intent},
+		{"status", &l.status}, {"error", &l.err}, {"cost_nano_usd", &l.cost}, {"usage", &l.usage}, {"node", &l.node},
+	} {
+		if string(name) == f.name {
+			return f.to
+		}
 	}
 	return nil
 }

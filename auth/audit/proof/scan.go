@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"strconv"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -80,7 +81,7 @@ func (b *bundle) newScanner() (*scanner, bool) {
 }
 
 func (b *bundle) reader(f file, size int) *bufio.Reader {
-	return bufio.NewReaderSize(io.NewSectionReader(b.r, f.offset, f.size), size)
+	return bufio.NewReaderSize(io.NewSectionReader(b.r, f.offset, f.size), int(min(f.size+1, int64(size))))
 }
 
 // blamed reports whether the file is already known to be changed.
@@ -138,11 +139,11 @@ const EpochAction = "audit.epoch"
 
 // epoch checks that epochs are opened one by one, up to the checkpoint's.
 func (s *scanner) epoch(start int64, l *leaf) *Problem {
-	if l.kind != "event" || l.action != EpochAction {
+	if string(l.kind) != "event" || string(l.action) != EpochAction {
 		return nil
 	}
 	opened := uint64(0)
-	for _, m := range members([]byte(l.detail)) {
+	for _, m := range members(l.detail) {
 		if string(m.name) == "epoch" {
 			opened, _ = strconv.ParseUint(string(m.value), 10, 63)
 		}
@@ -164,11 +165,11 @@ func (s *scanner) allEpochs() *Problem {
 }
 
 func (s *scanner) note(line Line) {
-	at := line.Time
 	if s.b.report.First == nil {
-		s.b.report.First = &at
+		first := line.Time
+		s.b.report.First, s.b.report.Last = &first, new(time.Time)
 	}
-	s.b.report.Last = &at
+	*s.b.report.Last = line.Time
 }
 
 // line reads a line; io.EOF only where the file ends.

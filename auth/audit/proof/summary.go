@@ -2,9 +2,9 @@ package proof
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -18,9 +18,9 @@ const (
 type summary struct {
 	records     uint64
 	first, last time.Time
-	kinds       map[string]uint64
-	actions     map[string]uint64
-	outcomes    map[string]uint64
+	kinds       map[string]*uint64
+	actions     map[string]*uint64
+	outcomes    map[string]*uint64
 	refused     uint64
 	refusals    []refusal // the first maxRefusals
 	jsonBytes   int64
@@ -35,7 +35,7 @@ type refusal struct {
 }
 
 func newSummary() *summary {
-	return &summary{kinds: map[string]uint64{}, actions: map[string]uint64{}, outcomes: map[string]uint64{}, csvBytes: int64(len(csvHead))}
+	return &summary{kinds: map[string]*uint64{}, actions: map[string]*uint64{}, outcomes: map[string]*uint64{}, csvBytes: int64(len(csvHead))}
 }
 
 func (s *summary) add(line Line, l *leaf) {
@@ -45,27 +45,35 @@ func (s *summary) add(line Line, l *leaf) {
 	s.records++
 	s.last = line.Time
 	count(s.kinds, l.kind)
-	if l.kind != "outcome" {
+	if string(l.kind) != "outcome" {
 		count(s.actions, l.action)
 	} else {
 		count(s.outcomes, l.status)
 	}
-	if l.kind != "refusal" {
+	if string(l.kind) != "refusal" {
 		return
 	}
 	if s.refused++; len(s.refusals) < maxRefusals {
 		s.refusals = append(s.refusals, refusal{
-			seq: line.Seq, time: line.Time, action: strings.Clone(l.action), resource: l.resourceType + " " + l.resourceID,
-			actor: l.actorKind + " " + l.actorID, policies: strings.Clone(l.policies),
+			seq: line.Seq, time: line.Time, action: string(l.action), policies: string(l.policies),
+			resource: fmt.Sprintf("%s %s", l.resourceType, l.resourceID), actor: fmt.Sprintf("%s %s", l.actorKind, l.actorID),
 		})
 	}
 }
 
-func count(m map[string]uint64, name string) {
-	if _, ok := m[name]; !ok && len(m) >= maxKinds {
-		name = "other"
+func count(m map[string]*uint64, name []byte) {
+	n := m[string(name)]
+	if n == nil {
+		key := string(name)
+		if len(m) >= maxKinds {
+			key = "other"
+		}
+		if n = m[key]; n == nil {
+			n = new(uint64)
+			m[key] = n
+		}
 	}
-	m[name]++
+	*n++
 }
 
 type counted struct {
@@ -74,10 +82,10 @@ type counted struct {
 }
 
 // sorted lists counts, the largest first.
-func sorted(m map[string]uint64) []counted {
+func sorted(m map[string]*uint64) []counted {
 	out := make([]counted, 0, len(m))
 	for name := range maps.Keys(m) {
-		out = append(out, counted{name, m[name]})
+		out = append(out, counted{name, *m[name]})
 	}
 	slices.SortFunc(out, func(a, b counted) int {
 		return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.name, b.name))

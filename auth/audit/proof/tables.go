@@ -90,9 +90,9 @@ func (o *openings) advance() {
 func (o *openings) check(seq uint64, l *leaf) *Problem {
 	for ; o.next != nil && o.next.Seq == seq; o.advance() {
 		commitment := ""
-		for _, m := range members(l.personalRaw) {
+		for _, m := range members(l.personal) {
 			if string(m.name) == o.next.Field {
-				commitment = plain(m.value)
+				commitment = string(plain(m.value))
 			}
 		}
 		salt, err := hex.DecodeString(o.next.Salt)

@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -45,19 +47,26 @@ func TestEveryByteCounts(t *testing.T) {
 	s.History = [][]byte{l.checkpoint(3)}
 	bundle := write(t, s)
 	files, _ := readContainer(bytes.NewReader(bundle), int64(len(bundle)))
-	for i := range bundle {
-		flip := [2]byte{1, 0xff}[i%2]
-		bundle[i] ^= flip
-		_, err := l.verify(bundle, nil)
-		bundle[i] ^= flip
-		var p *Problem
-		if !errors.As(err, &p) {
-			t.Fatalf("byte %d ^ %#x: %v", i, flip, err)
-		}
-		if !names(p, files, int64(i)) {
-			t.Fatalf("byte %d ^ %#x is in %q, but the problem is %q of %q, bytes %d to %d", i, flip, fileAt(files, int64(i)), p, p.File, p.Offset, p.End)
-		}
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		wg.Go(func() {
+			changed := bytes.Clone(bundle)
+			for i := w; i < len(changed) && !t.Failed(); i += workers {
+				flip := [2]byte{1, 0xff}[i/workers%2]
+				changed[i] ^= flip
+				_, err := l.verify(changed, nil)
+				changed[i] ^= flip
+				var p *Problem
+				if !errors.As(err, &p) {
+					t.Errorf("byte %d ^ %#x: %v", i, flip, err)
+				} else if !names(p, files, int64(i)) {
+					t.Errorf("byte %d ^ %#x is in %q, but the problem is %q of %q, bytes %d to %d", i, flip, fileAt(files, int64(i)), p, p.File, p.Offset, p.End)
+				}
+			}
+		})
 	}
+	wg.Wait()
 }
 
 // names reports whether a problem points at the byte, or at the file it is in.
@@ -89,9 +98,9 @@ func TestManyBytesOfALargeBundleCount(t *testing.T) {
 	l := newLog(t, 1500)
 	bundle := l.bundle(100, 1400)
 	random := rand.New(rand.NewPCG(1, 2))
-	n := 300
+	n := 100
 	if testing.Short() {
-		n = 50
+		n = 20
 	}
 	for range n {
 		i := random.IntN(len(bundle))

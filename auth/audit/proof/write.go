@@ -179,10 +179,10 @@ func (b *bundleWriter) records() error {
 		b.summary.jsonBytes += int64(len(line))
 		b.summary.csvBytes += int64(len(cells))
 		b.summary.add(r, &l)
-		if b.Openings == nil || l.personalRaw == nil {
+		if b.Openings == nil || l.personal == nil {
 			return nil
 		}
-		return b.open(r.Seq, l.id)
+		return b.open(r.Seq, string(l.id))
 	})
 	if err != nil {
 		return err
