@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cloister-os/cloister/agents/library"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
@@ -24,8 +25,13 @@ import (
 	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/auth/session"
+	"github.com/cloister-os/cloister/graph/answer"
+	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/graph/search"
 	"github.com/cloister-os/cloister/models/engine"
+	"github.com/cloister-os/cloister/models/gateway"
 	"github.com/cloister-os/cloister/models/pack"
+	"github.com/cloister-os/cloister/models/registry"
 	"github.com/cloister-os/cloister/node/api"
 	"github.com/cloister-os/cloister/node/config"
 	"github.com/cloister-os/cloister/node/health"
@@ -54,6 +60,11 @@ type Node struct {
 	blobs    *blob.Store
 	engine   *engine.Engine
 	packs    *pack.Service
+	registry *registry.Registry
+	gateway  *gateway.Gateway
+	sources  *connect.Service
+	index    *search.Index
+	answers  *answer.Answerer
 	runs     *run.Engine
 	setup    *Setup // nil when setup is complete
 	server   *http.Server
@@ -65,7 +76,7 @@ type Node struct {
 func Open(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (*Node, error) {
 	n := &Node{cfg: cfg, version: version, log: log, started: time.Now(), rooms: newRooms(log)}
 	for _, open := range []func(context.Context) error{
-		n.openDisk, n.openListener, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGraph, n.openRuns, n.openDoor,
+		n.openDisk, n.openListener, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, n.rooms.Close())
@@ -198,11 +209,9 @@ func (n *Node) openModels(context.Context) (err error) {
 	return err
 }
 
-func (n *Node) openGraph(context.Context) error { return nil }
-
 func (n *Node) openRuns(context.Context) (err error) {
 	n.runs, err = run.New(run.Config{
-		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: nil,
+		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Rights: n.sessions.Current, Agents: []run.Agent{library.Answer(n.answers, n.store, n.guard)},
 		Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Logger: n.log,
 	})
 	if err != nil {
@@ -241,23 +250,33 @@ func (n *Node) openDoor(ctx context.Context) error {
 }
 
 func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
-	return n.runs.StartOnce(ctx, p, key, "answer", question)
+	return n.runs.StartOnce(ctx, p, key, library.AnswerName, answer.Question{Text: question})
 }
 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
 		Store: n.store, Sessions: n.sessions, Door: n.guard, Policies: n.policies, Ledger: n.ledger,
 		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs,
-		Ask: n.ask, SetupDone: n.setupDone, Logger: n.log,
+		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Logger: n.log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", a)
+	mux.Handle("/v1/", n.gateway.Handler(n.sessions.Authenticate))
+	mux.HandleFunc("GET /metrics", n.metrics)
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", health.Ready(n.checks()...))
 	return api.Shell(n.log, n.sessions.Middleware(mux)), nil
+}
+
+// every is the interval as package connect wants it: negative = never.
+func every(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 func (n *Node) checks() []health.Check {

@@ -33,7 +33,7 @@ type runInput struct {
 }
 
 type eventsInput struct {
-	runInput
+	ID   string `path:"id" maxLength:"64"`
 	From uint64 `query:"from" doc:"Only events with a greater number"`
 	Last string `header:"Last-Event-ID" maxLength:"20" doc:"As from: what a browser sends when it connects again"`
 }

@@ -48,9 +48,7 @@ func Shell(log *slog.Logger, next http.Handler) http.Handler {
 				}
 				log.Error("a request panicked", "request", id, "method", r.Method, "path", r.URL.Path, "stack", string(debug.Stack()))
 				if rec.status == 0 {
-					p := problem(http.StatusInternalServerError, "Something went wrong inside.", "Look for the request's id in the node's log.")
-					p.Instance = id
-					writeProblem(rec, r, p)
+					writeProblem(rec, r, inside(id))
 				}
 			}
 			log.Debug("request", "request", id, "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(began))

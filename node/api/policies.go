@@ -50,7 +50,7 @@ func (a *API) policyRoutes() {
 	})
 	put := operation(http.MethodPut, "/api/v1/policies/{id}", "put-policy", "Add or replace a policy; it counts from the next call")
 	handle(a, put, func(ctx context.Context, p auth.Principal, in *struct {
-		policyInput
+		ID   string `path:"id" maxLength:"200"`
 		Body wire.NewPolicy
 	}) (*body[wire.Policy], error) {
 		err := a.changePolicies(ctx, p, "put "+in.ID, func(tx *store.Tx) error {

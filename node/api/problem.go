@@ -84,8 +84,13 @@ func (a *API) problem(ctx context.Context, err error) error {
 		return p
 	}
 	a.cfg.Logger.ErrorContext(ctx, "request failed", "request", requestID(ctx), "err", err)
-	p := problem(http.StatusInternalServerError, "Something went wrong inside.", "Look for the request's id in the node's log.")
-	p.Instance = requestID(ctx)
+	return inside(requestID(ctx))
+}
+
+// inside is the answer to a failure of ours.
+func inside(id string) *wire.Problem {
+	p := problem(http.StatusInternalServerError, "Something went wrong inside.", "Something went wrong inside: look for request "+id+" in the node's log.")
+	p.Instance = id
 	return p
 }
 

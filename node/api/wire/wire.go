@@ -55,9 +55,11 @@ type EngineStatus struct {
 
 // SourceShort is a source in a status.
 type SourceShort struct {
-	Name  string    `json:"name"`
-	Stage string    `json:"stage"`
-	AsOf  time.Time `json:"as_of"`
+	Name    string    `json:"name"`
+	Stage   string    `json:"stage"`
+	Running bool      `json:"running"`
+	Error   string    `json:"error,omitempty"`
+	AsOf    time.Time `json:"as_of"`
 }
 
 // NewSource connects a source.
@@ -332,7 +334,7 @@ type ProblemField struct {
 	Location string `json:"location,omitempty"`
 }
 
-// Error is the problem's sentence.
+// Error is the problem as one line.
 func (p *Problem) Error() string {
 	if p.Detail != "" {
 		return p.Detail

@@ -1,0 +1,142 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/cloister-os/cloister/agents/library"
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/budget"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/graph"
+	"github.com/cloister-os/cloister/graph/answer"
+	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/graph/connect/transport/files"
+	"github.com/cloister-os/cloister/graph/connect/transport/git"
+	"github.com/cloister-os/cloister/graph/search"
+	"github.com/cloister-os/cloister/models/gateway"
+	"github.com/cloister-os/cloister/models/registry"
+	"github.com/cloister-os/cloister/node/api"
+	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/store"
+)
+
+// principal is the node itself, for what nobody asked for: schedules, indexes.
+func (n *Node) principal() auth.Principal {
+	return auth.Principal{Kind: auth.System, ID: n.cfg.Node, Name: n.cfg.Node}
+}
+
+func (n *Node) openGateway(ctx context.Context) error {
+	prices, err := budget.NewPrices(ctx, n.store, n.log)
+	if err != nil {
+		return err
+	}
+	n.rooms.runs("the prices", prices.Run)
+	n.registry = registry.New(n.store)
+	n.gateway, err = gateway.New(gateway.Config{Guard: n.guard, Engine: n.engine, Registry: n.registry, Prices: prices, Logger: n.log})
+	return err
+}
+
+// openGraph opens the sources, the indexes that follow them, and the answers.
+func (n *Node) openGraph(context.Context) (err error) {
+	n.sources, err = connect.New(connect.Config{
+		Store: n.store, Blobs: n.blobs, Door: n.guard, Connectors: []connect.Connector{git.New(), files.New()},
+		Node: n.principal(), Every: every(n.cfg.Sync.Every), Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the sources", n.sources.Close)
+	n.index, err = search.Open(search.Config{Dir: n.disk.index(), Store: n.store, Blobs: n.blobs, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the index", n.index.Close)
+	n.rooms.runs("the index's following", n.index.Run)
+	n.rooms.runs("the embedding route", n.followEmbedding)
+	n.rooms.runs("the syncs", n.sources.Run)
+	n.answers, err = answer.New(answer.Config{Store: n.store, Blobs: n.blobs, Index: n.index, Embed: n.embedder(), Logger: n.log})
+	return err
+}
+
+// embedder makes vectors in the name of whoever asked, or of the node when
+// nobody did.
+type embedder struct {
+	gateway *gateway.Gateway
+	node    *gateway.Embedder
+}
+
+var _ graph.Embedder = (*embedder)(nil)
+
+func (n *Node) embedder() *embedder { return &embedder{n.gateway, n.gateway.Embedder(n.principal())} }
+
+// Embed implements graph.Embedder.
+func (e *embedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	if p, ok := library.Caller(ctx); ok {
+		return e.gateway.Embedder(p).Embed(ctx, texts)
+	}
+	return e.node.Embed(ctx, texts)
+}
+
+// Model implements graph.Embedder.
+func (e *embedder) Model() string { return e.node.Model() }
+
+// Dimensions implements graph.Embedder.
+func (e *embedder) Dimensions() int { return e.node.Dimensions() }
+
+// followEmbedding gives the index an embedder while the embedding route leads to
+// a model, and takes it away when it does not.
+func (n *Node) followEmbedding(ctx context.Context) error {
+	return n.registry.Follow(ctx, func() {
+		if e := n.embedder(); e.Model() != "" {
+			n.index.SetEmbedder(e)
+		} else {
+			n.index.SetEmbedder(nil)
+		}
+	})
+}
+
+// cited reads a citation's bytes again: of a document's text, or of any other
+// record's payload, as they were at the version that was cited.
+func (n *Node) cited(ctx context.Context, p auth.Principal, in api.CitationInput) (wire.Passage, error) {
+	id, err := graph.ParseRecordID(in.Record)
+	if err != nil || id.Source != in.Source {
+		return wire.Passage{}, fmt.Errorf("%w: a record of source %q is named like SOURCE/STREAM/KEY", store.ErrInvalid, in.Source)
+	}
+	src, err := n.sources.Get(ctx, p, in.Source)
+	if err != nil {
+		return wire.Passage{}, err
+	}
+	out := wire.Passage{Source: in.Source, Record: in.Record, Version: in.Version, Start: in.Start, End: in.End}
+	req := guard.Request{Principal: p, Action: auth.SourceRead, Resource: graph.SourceResource(src.Source), Args: in, Detail: map[string]any{"what": "citation"}}
+	err = n.guard.Read(ctx, req, func(ctx context.Context, _ *guard.Permit) (guard.Outcome, error) {
+		err := n.store.View(ctx, store.At(store.Version(in.Version)), func(s store.Snapshot) error {
+			r := graph.NewReader(s, graph.AccessTo(in.Source), n.blobs)
+			rec, err := r.Record(id)
+			if err != nil {
+				return fmt.Errorf("there is no record %q at version %d: %w", in.Record, in.Version, err)
+			}
+			content := rec.Payload
+			if !rec.Text.IsZero() {
+				content = rec.Text
+			}
+			if in.End <= in.Start || in.End > content.Size {
+				return fmt.Errorf("%w: record %q has %d bytes at version %d", store.ErrInvalid, in.Record, content.Size, in.Version)
+			}
+			b, err := r.Range(content, int(in.Start), int(in.End))
+			if err != nil {
+				return err
+			}
+			sum := sha256.Sum256(b)
+			out.Text, out.SHA256, out.Title, out.URI = string(b), hex.EncodeToString(sum[:]), rec.Title, rec.URI
+			return nil
+		})
+		return guard.Outcome{Usage: map[string]int64{"bytes": in.End - in.Start}}, err
+	})
+	if err != nil {
+		return wire.Passage{}, err
+	}
+	return out, nil
+}

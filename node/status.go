@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/node/health"
+)
+
+// status says how the node is, to somebody whom the guard let through.
+func (n *Node) status(ctx context.Context, p auth.Principal) (wire.Status, error) {
+	out := wire.Status{
+		Node: n.cfg.Node, Version: n.version, Started: n.started.UTC(), User: p.Name, LogKey: n.audit.Fingerprint(),
+		Store: wire.StoreStatus{Applied: uint64(n.store.Applied())}, Models: []string{}, Sources: []wire.SourceShort{},
+	}
+	if err := n.store.Writable(); err != nil {
+		out.Store.ReadOnly = err.Error()
+	}
+	engine := n.engine.Status()
+	out.Engine.State = "ready"
+	if !engine.Ready {
+		out.Engine.State, out.Engine.Reason = "unavailable", engine.Reason
+		if engine.Reason == "starting" {
+			out.Engine.State, out.Engine.Reason = "starting", ""
+		}
+	}
+	list, err := n.registry.Models(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, m := range list {
+		out.Models = append(out.Models, m.Name)
+	}
+	sources, err := n.sources.List(ctx, p)
+	for _, s := range sources {
+		out.Sources = append(out.Sources, wire.SourceShort{Name: s.Name, Stage: s.Progress.Stage, Running: s.Progress.Running, Error: s.Progress.Error, AsOf: s.Watermark})
+	}
+	return out, err
+}
+
+// metrics answers a scraper that is signed in, with an API key as a rule.
+func (n *Node) metrics(w http.ResponseWriter, r *http.Request) {
+	p, err := n.sessions.Authenticate(r)
+	if err == nil {
+		req := guard.Request{Principal: p, Action: auth.SystemStatus, Resource: auth.TheSystem, Detail: map[string]any{"what": "metrics"}}
+		err = n.guard.Read(r.Context(), req, func(context.Context, *guard.Permit) (guard.Outcome, error) { return guard.Outcome{}, nil })
+	}
+	switch {
+	case errors.Is(err, auth.ErrUnauthenticated):
+		w.Header().Set("WWW-Authenticate", `Bearer realm="cloister"`)
+		http.Error(w, "Sign in first: send an API key as Authorization: Bearer.", http.StatusUnauthorized)
+		return
+	case errors.Is(err, auth.ErrDenied):
+		http.Error(w, "Not permitted.", http.StatusForbidden)
+		return
+	case err != nil:
+		http.Error(w, "Try again in a moment.", http.StatusServiceUnavailable)
+		return
+	}
+	engine := n.engine.Status()
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	err = n.requests.Write(w,
+		health.Metric{Name: "store_version", Help: "Newest version of the store.", Type: "gauge", Value: float64(n.store.Applied())},
+		health.Metric{Name: "index_version", Help: "Version up to which the index has followed.", Type: "gauge", Value: float64(n.index.Applied())},
+		health.Metric{Name: "store_writable", Help: "1 when the store takes writes.", Type: "gauge", Value: truth(n.store.Writable() == nil)},
+		health.Metric{Name: "engine_ready", Help: "1 when the model engine answers.", Type: "gauge", Value: truth(engine.Ready)},
+		health.Metric{Name: "engine_restarts_total", Help: "Times the model engine was restarted.", Type: "counter", Value: float64(engine.Restarts)},
+	)
+	if err != nil {
+		n.log.Debug("metrics were not written", "err", err)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
