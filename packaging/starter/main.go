@@ -63,14 +63,11 @@ func run(ctx context.Context, out, licence string) error {
 	if err != nil {
 		return err
 	}
-	content, err := open(cache)
+	content, err := gather(cache, apache)
 	if err != nil {
 		return err
 	}
 	defer content.close()
-	content.add("licence/Apache-2.0.txt", apache)
-	content.add("card/completion.md", completionCard)
-	content.add("card/embedding.md", embeddingCard)
 	manifest, err := content.manifest()
 	if err != nil {
 		return err
@@ -162,9 +159,12 @@ func (p part) open() (io.ReadCloser, error) {
 	return p.file.Open()
 }
 
-// open opens the cached packages.
-func open(cache string) (*content, error) {
+// gather opens the cached packages and adds what does not come from them.
+func gather(cache string, apache []byte) (*content, error) {
 	c := &content{parts: map[string][]part{}}
+	c.add("licence/Apache-2.0.txt", apache)
+	c.add("card/completion.md", completionCard)
+	c.add("card/embedding.md", embeddingCard)
 	for _, name := range wheels() {
 		archive, err := zip.OpenReader(filepath.Join(cache, name))
 		if err != nil {
