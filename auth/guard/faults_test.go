@@ -28,6 +28,13 @@ type flaky struct {
 	did  map[*store.Tx]store.Result
 }
 
+// fail makes one in so many answers bad, or none.
+func (f *flaky) fail(odds int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.odds = odds
+}
+
 func (f *flaky) Apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -35,17 +42,17 @@ func (f *flaky) Apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
 	if f.odds > 0 && f.rand.IntN(f.odds) == 0 {
 		fault = f.rand.IntN(4)
 	}
-	fail := func(err error) (store.Result, error) {
+	bad := func(err error) (store.Result, error) {
 		tx.Done(store.Result{}, err)
 		return store.Result{}, err
 	}
 	switch fault {
 	case 0:
-		return fail(store.ErrBusy)
+		return bad(store.ErrBusy)
 	case 1:
-		return fail(store.ErrReadOnly)
+		return bad(store.ErrReadOnly)
 	case 2:
-		return fail(store.ErrUnknown)
+		return bad(store.ErrUnknown)
 	case 3:
 		if _, done := f.did[tx]; !done && tx.Err() == nil {
 			bare := store.NewTx()
@@ -56,7 +63,7 @@ func (f *flaky) Apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
 				f.did[tx] = res
 			}
 		}
-		return fail(store.ErrUnknown)
+		return bad(store.ErrUnknown)
 	}
 	if res, done := f.did[tx]; done {
 		tx.Done(res, nil)
@@ -98,7 +105,7 @@ func TestWhateverTheStoreAnswers(t *testing.T) {
 		f := &flaky{Model: storetest.NewModel(nil), rand: rand.New(rand.NewPCG(seed, 1)), did: map[*store.Tx]store.Result{}}
 		h := guardtest.Open(t, f)
 		limit(t, h, budget.Limit{Dimension: budget.ByUseCase, ID: "chat", Period: budget.ForEver, Amount: 20_000})
-		f.odds = 4
+		f.fail(4)
 		acted := map[string]bool{}
 		for i := range 400 {
 			req := guard.Request{Principal: guardtest.Admin(), Action: auth.ModelInfer, Resource: auth.Model("m"), Reserve: 100, UseCase: "chat", Within: time.Minute}
@@ -118,7 +125,7 @@ func TestWhateverTheStoreAnswers(t *testing.T) {
 			_ = err // every answer is allowed; what is on record counts
 		}
 		time.Sleep(10 * time.Minute)
-		f.odds = 0
+		f.fail(0)
 		if err := h.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
