@@ -155,7 +155,7 @@ func CiteURL(c Cite, run string) string {
 		"source": {c.Source}, "record": {c.Record}, "version": {strconv.FormatUint(c.Version, 10)},
 		"start": {strconv.FormatInt(c.Start, 10)}, "end": {strconv.FormatInt(c.End, 10)},
 	}
-	for name, value := range map[string]string{"sha256": c.SHA256, "blob": c.Blob, "run": run} {
+	for name, value := range map[string]string{"sha256": c.SHA256, "run": run} {
 		if value != "" {
 			q.Set(name, value)
 		}
@@ -164,7 +164,7 @@ func CiteURL(c Cite, run string) string {
 }
 
 func parseCite(q url.Values) (Cite, string, error) {
-	c := Cite{Source: q.Get("source"), Record: q.Get("record"), SHA256: q.Get("sha256"), Blob: q.Get("blob")}
+	c := Cite{Source: q.Get("source"), Record: q.Get("record"), SHA256: q.Get("sha256")}
 	var errs [3]error
 	c.Version, errs[0] = strconv.ParseUint(q.Get("version"), 10, 64)
 	c.Start, errs[1] = strconv.ParseInt(q.Get("start"), 10, 64)

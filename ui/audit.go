@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
@@ -17,10 +18,13 @@ const recordsOnPage = 50
 func (u *pages) audit(w http.ResponseWriter, r *http.Request) error {
 	in := r.URL.Query()
 	f := view.RecordFilter{
-		Kind: in.Get("kind"), Action: in.Get("action"), Decision: in.Get("decision"),
+		Kind: in.Get("kind"), Action: in.Get("action"), Since: in.Get("since"),
 		Actor: strings.TrimSpace(in.Get("actor")), Resource: strings.TrimSpace(in.Get("resource")), Run: strings.TrimSpace(in.Get("run")),
 	}
 	q := RecordQuery{RecordFilter: f, Limit: recordsOnPage}
+	if d := map[string]time.Duration{"hour": time.Hour, "day": day, "week": 7 * day}[f.Since]; d > 0 {
+		q.Since = u.Now().Add(-d)
+	}
 	q.Before, _ = strconv.ParseUint(in.Get("before"), 10, 64) // what does not parse is the newest page
 	q.After, _ = strconv.ParseUint(in.Get("after"), 10, 64)
 	page, err := u.Records.List(r.Context(), who(r), q)
@@ -29,9 +33,9 @@ func (u *pages) audit(w http.ResponseWriter, r *http.Request) error {
 	}
 	d := view.Records{
 		Filter: f, Rows: page.Rows, Scanned: page.Scanned,
-		Kinds:     choices(f.Kind, "", "Any", "intent", "Intent", "outcome", "Outcome", "refusal", "Refusal", "event", "Event"),
-		Decisions: choices(f.Decision, "", "Any", "allow", "Allowed", "deny", "Refused"),
-		Actions:   actionChoices(f.Action),
+		Kinds:   choices(f.Kind, "", "Any", "intent", "Intent", "outcome", "Outcome", "refusal", "Refusal", "event", "Event"),
+		Times:   choices(f.Since, "", "Ever", "hour", "Last hour", "day", "Last 24 hours", "week", "Last 7 days"),
+		Actions: actionChoices(f.Action),
 	}
 	if d.Log, err = u.Records.Log(r.Context(), who(r)); err != nil {
 		return err
@@ -48,7 +52,7 @@ func (u *pages) audit(w http.ResponseWriter, r *http.Request) error {
 // auditURL is the same filter at another place of the log.
 func auditURL(in url.Values, name string, seq uint64) string {
 	q := url.Values{}
-	for _, k := range []string{"kind", "action", "decision", "actor", "resource", "run"} {
+	for _, k := range []string{"kind", "action", "since", "actor", "resource", "run"} {
 		if v := in.Get(k); v != "" {
 			q.Set(k, v)
 		}
@@ -102,8 +106,8 @@ func (u *pages) exportPage(w http.ResponseWriter, r *http.Request, code int, f v
 	if f.Log, err = u.Records.Log(r.Context(), who(r)); err != nil {
 		return err
 	}
-	f.Command = "cloister-verify --log-key " + f.Log.Key + " cloister-audit.tar"
-	f.Compare = "cloister-verify --log-key " + f.Log.Key + " --after checkpoint.txt cloister-audit.tar"
+	f.Command = "cloister-verify --log-key " + f.Log.Key + " cloister-audit.bundle"
+	f.Compare = "cloister-verify --log-key " + f.Log.Key + " --after checkpoint.txt cloister-audit.bundle"
 	return show(w, r, code, view.ExportPage(u.frame(r, "audit", "Export evidence"), f))
 }
 
@@ -120,7 +124,7 @@ func (u *pages) export(w http.ResponseWriter, r *http.Request) error {
 		f.Notice = &view.Notice{Tone: view.Bad, Title: err.Error()}
 		return u.exportPage(w, r, http.StatusUnprocessableEntity, f)
 	}
-	out := &download{w: w, name: "cloister-audit.tar"}
+	out := &download{w: w, name: "cloister-audit.bundle"}
 	err = u.Records.Export(r.Context(), who(r), from, to, out)
 	if err == nil {
 		return nil
@@ -166,7 +170,7 @@ func (d *download) Write(b []byte) (int, error) {
 	if !d.begun {
 		d.begun = true
 		h := d.w.Header()
-		h.Set("Content-Type", "application/x-tar")
+		h.Set("Content-Type", "application/octet-stream")
 		h.Set("Content-Disposition", `attachment; filename="`+d.name+`"`)
 	}
 	return d.w.Write(b)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/session"
-	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
 
@@ -34,8 +33,12 @@ func (u *pages) setup(w http.ResponseWriter, r *http.Request) error {
 		f.Notice = &view.Notice{Tone: view.Warn, Title: "Too many wrong codes", Text: "Wait a moment, then try again. The attempts are on record."}
 		return again(http.StatusTooManyRequests)
 	}
-	if errors.Is(err, auth.ErrUnauthenticated) || errors.Is(err, auth.ErrDenied) {
-		f.Wrong["code"] = "This is not the setup code. The node printed it when it started."
+	if errors.Is(err, session.ErrSetupDone) {
+		u.isSet.Store(true)
+		return goTo(w, r, "/sign-in")
+	}
+	if field, text := setupWrong(err); field != "" {
+		f.Wrong[field] = text
 		return again(http.StatusUnprocessableEntity)
 	}
 	if wrong, n, ok := wrongInput(err); ok {
@@ -45,8 +48,26 @@ func (u *pages) setup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if u.SetUp != nil {
+		u.SetUp()
+	}
 	session.SetCookie(w, token, s.Expires)
 	return goTo(w, r, "/")
+}
+
+// setupWrong says which field of the setup form is wrong, and how.
+func setupWrong(err error) (field, text string) {
+	switch {
+	case errors.Is(err, session.ErrSetupCode):
+		return "code", "This is not the setup code. The node printed it when it started."
+	case errors.Is(err, session.ErrName):
+		return "user", "Choose a name of 1 to 128 visible characters."
+	case errors.Is(err, session.ErrPassword):
+		return "password", sentence(err)
+	case errors.Is(err, session.ErrMisplacedKey):
+		return "code", "This looks like an API key. Type the setup code that the node printed."
+	}
+	return "", ""
 }
 
 func (u *pages) signInForm(w http.ResponseWriter, r *http.Request) error {
@@ -74,7 +95,7 @@ func (u *pages) signIn(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, auth.ErrThrottled):
 		f.Notice = &view.Notice{Tone: view.Warn, Title: "Too many attempts", Text: "Wait a moment, then try again."}
 		return show(w, r, http.StatusTooManyRequests, view.SignIn(u.frame(r, "", "Sign in"), f))
-	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, auth.ErrDenied), errors.Is(err, store.ErrInvalid):
+	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, session.ErrName), errors.Is(err, session.ErrMisplacedKey):
 		f.Notice = &view.Notice{Tone: view.Bad, Title: "Name or password is wrong"}
 		return show(w, r, http.StatusUnprocessableEntity, view.SignIn(u.frame(r, "", "Sign in"), f))
 	default:

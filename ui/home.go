@@ -15,22 +15,24 @@ func (u *pages) home(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := r.Context(), who(r)
 	var h view.Home
 	var err error
-	if h.Sources, err = u.Sources.List(ctx, p); unseen(&err) {
-		h.Denied = append(h.Denied, "sources")
-	} else if err != nil {
+	if h.Sources, err = u.Sources.List(ctx, p); !unseen(&err) && err != nil {
 		return err
 	}
 	if h.Recent, err = u.Runs.Recent(ctx, p, "", recentOnHome); !unseen(&err) && err != nil {
 		return err
 	}
-	if h.Log, err = u.Records.Log(ctx, p); !unseen(&err) && err != nil {
-		return err
+	if u.May(ctx, p, auth.AuditRead, auth.AuditLog) {
+		if h.Log, err = u.Records.Log(ctx, p); !unseen(&err) && err != nil {
+			return err
+		}
 	}
-	models, err := u.Models.List(ctx, p)
-	if !unseen(&err) && err != nil {
-		return err
+	if h.Hidden = !u.May(ctx, p, auth.ModelList, auth.TheSystem); !h.Hidden {
+		models, err := u.Models.List(ctx, p)
+		if !unseen(&err) && err != nil {
+			return err
+		}
+		h.Models = models.List
 	}
-	h.Models = models.List
 	h.Try = try(h.Sources)
 	h.Steps = steps(h, u.isAdministrator(p))
 	return show(w, r, http.StatusOK, view.HomePage(u.frame(r, "home", "Home"), h))

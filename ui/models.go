@@ -96,6 +96,14 @@ func (u *pages) licence(w http.ResponseWriter, r *http.Request) error {
 	return show(w, r, http.StatusOK, view.LicencePage(u.frame(r, "models", l.Name), l))
 }
 
+// licenceAccept accepts the terms for the installation.
+func (u *pages) licenceAccept(w http.ResponseWriter, r *http.Request) error {
+	if err := u.Models.Accept(r.Context(), who(r), r.PathValue("name")); err != nil {
+		return err
+	}
+	return goTo(w, r, "/models")
+}
+
 func (u *pages) modelConfirm(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
 	if _, err := u.Models.Licence(r.Context(), who(r), name); err != nil {

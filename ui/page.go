@@ -93,11 +93,29 @@ func (u *pages) frame(r *http.Request, section, title string, scripts ...string)
 		if p.User.Name == "" {
 			p.User.Name = who.ID
 		}
+		p.Hidden = u.hidden(r.Context(), who)
 		for _, role := range who.Roles {
 			p.User.Roles = append(p.User.Roles, string(role))
 		}
 	}
 	return p
+}
+
+// hidden lists the sections that policy does not open to somebody.
+func (u *pages) hidden(ctx context.Context, p auth.Principal) (out []string) {
+	for _, s := range []struct {
+		name   string
+		action auth.Action
+		on     auth.Resource
+	}{
+		{"models", auth.ModelList, auth.TheSystem}, {"audit", auth.AuditRead, auth.AuditLog},
+		{"policies", auth.PolicyRead, auth.TheSystem}, {"keys", auth.KeyManage, auth.TheSystem},
+	} {
+		if !u.May(ctx, p, s.action, s.on) {
+			out = append(out, s.name)
+		}
+	}
+	return out
 }
 
 // cookie is a cookie's value if it is one of those allowed.

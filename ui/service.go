@@ -62,7 +62,6 @@ type Cite struct {
 	Version        uint64
 	Start, End     int64
 	SHA256         string // of the bytes, as cited; "" = not known
-	Blob           string // "" = the record's text; "raw" = its payload
 }
 
 // Citations opens the cited version of a record, whatever became of it since.
@@ -73,8 +72,9 @@ type Citations interface {
 // RecordQuery is a page of the audit log, newest first.
 type RecordQuery struct {
 	view.RecordFilter
-	Before uint64 // records below this sequence; 0 = from the newest
-	After  uint64 // when not 0: the page that ends just above this sequence
+	Since  time.Time // zero = ever
+	Before uint64    // records below this sequence; 0 = from the newest
+	After  uint64    // when not 0: the page that ends just above this sequence
 	Limit  int
 }
 
@@ -90,6 +90,7 @@ type RecordPage struct {
 type Records interface {
 	List(ctx context.Context, p auth.Principal, q RecordQuery) (RecordPage, error)
 	Get(ctx context.Context, p auth.Principal, seq uint64) (view.Record, error)
+	// Log tells the log's size and its newest checkpoint. It leaves no record.
 	Log(ctx context.Context, p auth.Principal) (view.Log, error)
 	// Export writes a bundle with the records from ≤ seq < to (0 = all). It writes
 	// nothing before it is permitted.
@@ -104,6 +105,7 @@ type Models interface {
 	Import(ctx context.Context, p auth.Principal, path string) error
 	// Importing tells how the newest import fares; nil = there was none.
 	Importing(ctx context.Context, p auth.Principal) (*view.Import, error)
+	Accept(ctx context.Context, p auth.Principal, name string) error // the terms, for the installation
 	Remove(ctx context.Context, p auth.Principal, name string) error
 }
 

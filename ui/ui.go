@@ -12,12 +12,14 @@
 package ui
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/ui/asset"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -38,8 +40,12 @@ type Config struct {
 	Version  string            // of the program
 	URL      string            // where programs reach this node, such as "https://localhost:8443"
 	ReadOnly func() string     // why writes are refused, "" = they are not; nil = never
-	Now      func() time.Time  // time.Now when nil
-	Logger   *slog.Logger      // slog.Default() when nil
+	SetUp    func()            // told once that setup is complete; may be nil
+	// May says, without a record, whether policy lets somebody do something, so
+	// that what cannot be done is not offered; nil = everything is offered.
+	May    func(ctx context.Context, p auth.Principal, a auth.Action, on auth.Resource) bool
+	Now    func() time.Time // time.Now when nil
+	Logger *slog.Logger     // slog.Default() when nil
 }
 
 func (c Config) valid() error {
@@ -64,6 +70,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.ReadOnly == nil {
 		cfg.ReadOnly = func() string { return "" }
+	}
+	if cfg.May == nil {
+		cfg.May = func(context.Context, auth.Principal, auth.Action, auth.Resource) bool { return true }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -116,6 +125,7 @@ func (u *pages) routes() http.Handler {
 	closed("POST /models/import", u.modelImport)
 	closed("GET /models/import/progress", u.modelProgress)
 	closed("GET /models/{name}/licence", u.licence)
+	closed("POST /models/{name}/accept", u.licenceAccept)
 	closed("GET /models/{name}/remove", u.modelConfirm)
 	closed("POST /models/{name}/remove", u.modelRemove)
 	closed("GET /keys", u.keys)

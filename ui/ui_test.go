@@ -222,7 +222,7 @@ func TestExportIsADownloadWithItsRange(t *testing.T) {
 	p := visit(t, uitest.Full(), true)
 	res := p.post("/audit/export", "from", "3", "to", "9")
 	p.want(res, 200, "a bundle")
-	if got := res.Header().Get("Content-Disposition"); got != `attachment; filename="cloister-audit.tar"` {
+	if got := res.Header().Get("Content-Disposition"); got != `attachment; filename="cloister-audit.bundle"` {
 		t.Errorf("disposition %q", got)
 	}
 	p.want(p.post("/audit/export", "from", "9", "to", "3"), 422, "must not come before the first")

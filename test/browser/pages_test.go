@@ -63,6 +63,7 @@ func screens() []screen {
 		{name: "models-empty", path: "/models", empty: true},
 		{name: "models-importing", path: "/models", then: fill("#path", "/media/stick/starter.pack")},
 		{name: "licence", path: "/models/all-minilm-l6-v2/licence"},
+		{name: "licence-terms", path: "/models/gemma3-270m/licence"},
 		{name: "keys", path: "/keys"},
 		{name: "keys-empty", path: "/keys", empty: true},
 		{name: "key-new", path: "/keys/new"},

@@ -77,7 +77,7 @@ func TestWholeWalkByKeyboard(t *testing.T) {
 	c.enter(t, "/audit/export")
 	c.tabTo(t, "Download the bundle")
 	c.press(t, kb.Enter)
-	if name := downloads.wait(t); name != "cloister-audit.tar" {
+	if name := downloads.wait(t); name != "cloister-audit.bundle" {
 		t.Errorf("the download is called %q", name)
 	}
 }

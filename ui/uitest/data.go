@@ -51,7 +51,7 @@ func sources() []view.Source {
 func models() []view.Model {
 	return []view.Model{
 		{Name: "all-minilm-l6-v2", Kind: "embedding", Bytes: 45 << 20, Licence: "Apache-2.0", Tone: view.OK, State: "ready", Route: "embed", Imported: ago(50 * time.Hour)},
-		{Name: "gemma3-270m", Kind: "completion", Bytes: 241 << 20, Licence: "Gemma", Tone: view.OK, State: "ready", Route: "default", Imported: ago(50 * time.Hour)},
+		{Name: "gemma3-270m", Kind: "completion", Bytes: 241 << 20, Licence: "Gemma", Tone: view.Warn, State: "terms not accepted", Route: "default", Imported: ago(50 * time.Hour)},
 	}
 }
 
@@ -119,9 +119,6 @@ func sum(s string) string {
 func cite(n int, kind, source, record, title string, heading []string, uri, whole, text string, version uint64) view.Citation {
 	start := int64(strings.Index(whole, text))
 	c := ui.Cite{Source: source, Record: record, Version: version, Start: start, End: start + int64(len(text)), SHA256: sum(text)}
-	if kind == "commit" {
-		c.Blob = "raw"
-	}
 	return view.Citation{
 		N: n, Kind: kind, Source: source, Title: title, Heading: heading, URI: uri, Text: text, Raw: kind == "commit",
 		Version: version, SHA256: c.SHA256, URL: ui.CiteURL(c, ""),
@@ -181,7 +178,7 @@ func runs() []view.Run {
 			ID: "01K9QX0M4S6P2Y9FGTZC1R7DKE", Question: "Which team is on call for card authorisation at the weekend?", Asked: ago(52 * time.Minute), Took: 203 * time.Millisecond, Cost: 101_000,
 			Stages: done("a question to the documents", "40 sentences", "nothing certain", "0 of 1 claims hold", "2 passages"),
 			Answer: &view.Answer{
-				Outcome: view.Closest, Understood: "a fact stated in a document",
+				Outcome: view.Closest, Understood: "a fact stated in a document", Note: "No source states this directly. The closest passages:",
 				Citations: []view.Citation{
 					cite(1, "document", "handbook", "file/teams/on-call.md", "On call", []string{"Teams", "On call"}, "teams/on-call.md", onCall,
 						"The rota for card services is agreed each quarter and published by the duty manager.", 48090),
@@ -196,8 +193,7 @@ func runs() []view.Run {
 			Stages: done("a question to the documents", "12 sentences", "nothing certain", "0 of 0 claims hold", "none"),
 			Answer: &view.Answer{
 				Outcome: view.Unknown, Understood: "a fact stated in a document",
-				Searched:  []string{"payments (91 documents)", "handbook (318 documents)", "runbooks (74 documents)"},
-				Missing:   []string{"Zürich", "replica"},
+				Note:      "Searched: payments, handbook, runbooks. No passage holds: Zürich, replica.",
 				Freshness: fresh(s[0], s[1], s[2]),
 			},
 		},

@@ -212,7 +212,7 @@ func (r citeRoom) Open(_ context.Context, _ auth.Principal, c ui.Cite) (view.Cit
 		Source: c.Source, Record: c.Record, Kind: "document", Version: c.Version, AsOf: ago(6 * time.Minute), Start: c.Start, End: c.End,
 		Before: whole[:c.Start], Marked: whole[c.Start:c.End], After: whole[c.End:], Want: c.SHA256, Got: sum(whole[c.Start:c.End]), Blob: sum(whole),
 	}
-	if c.Blob == "raw" {
+	if strings.HasPrefix(c.Record, "commit/") {
 		out.Kind, out.Raw, out.Title, out.URI = "commit", true, "settlement: retry a file whose acknowledgement was lost", "9b1f7e02c4d8"
 		out.Facts = []view.Fact{{Name: "Author", Text: "Tomás Ferreira"}, {Name: "Committed", Text: "2026-11-19 14:02:51 UTC"}}
 		return out, nil
@@ -256,7 +256,7 @@ func (r recordRoom) List(_ context.Context, _ auth.Principal, q ui.RecordQuery) 
 	}
 	var fit []view.Record
 	for _, rec := range slices.Backward(r.records) {
-		if fits(rec, q.RecordFilter) {
+		if fits(rec, q.RecordFilter) && !rec.Time.Before(q.Since) {
 			fit = append(fit, rec)
 		}
 	}
@@ -279,7 +279,7 @@ func (r recordRoom) List(_ context.Context, _ auth.Principal, q ui.RecordQuery) 
 }
 
 func fits(r view.Record, f view.RecordFilter) bool {
-	return (f.Kind == "" || r.Kind == f.Kind) && (f.Action == "" || r.Action == f.Action) && (f.Decision == "" || r.Decision == f.Decision) &&
+	return (f.Kind == "" || r.Kind == f.Kind) && (f.Action == "" || r.Action == f.Action) &&
 		strings.Contains(r.Actor, f.Actor) && strings.Contains(r.Resource, f.Resource) && (f.Run == "" || r.Run == f.Run)
 }
 

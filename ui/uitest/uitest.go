@@ -9,6 +9,7 @@ package uitest
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -52,6 +53,7 @@ type World struct {
 	importIt *view.Import
 	stage    time.Duration
 	readOnly string
+	accepted string                 // who accepted the language model's terms
 	denied   map[auth.Action]string // what the person may not do, and the policy that says so
 }
 
@@ -104,6 +106,11 @@ func (w *World) Config() ui.Config {
 		Prints: view.Fingerprints{Certificate: Cert, LogKey: LogKey},
 		Node:   "cloister-1.meridian.example", Version: "0.1.0", URL: "https://localhost:8443",
 		Now: Now,
+		May: func(_ context.Context, _ auth.Principal, a auth.Action, _ auth.Resource) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.may(a) == nil
+		},
 		ReadOnly: func() string {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -138,11 +145,11 @@ func (s sessions) Setup(_ context.Context, code, user, password string) (session
 		if s.wrong > 4 {
 			return session.Session{}, "", auth.ErrThrottled
 		}
-		return session.Session{}, "", auth.ErrUnauthenticated
+		return session.Session{}, "", session.ErrSetupCode
 	}
 	if len(password) < 12 {
 		s.mu.Unlock()
-		return session.Session{}, "", &ui.InputError{Field: "password", Text: "Use at least 12 characters."}
+		return session.Session{}, "", fmt.Errorf("%w: it has fewer than 12 characters", session.ErrPassword)
 	}
 	s.setUp, s.person.Name = true, user
 	s.mu.Unlock()
@@ -240,7 +247,23 @@ func (r modelRoom) List(context.Context, auth.Principal) (view.Models, error) {
 }
 
 func (r modelRoom) Licence(_ context.Context, _ auth.Principal, name string) (view.Licence, error) {
-	return view.Licence{Model: name, Name: "Apache License 2.0", Text: licence}, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := view.Licence{Model: name, Name: "Apache-2.0", Text: licence, Manage: true}
+	if name == "gemma3-270m" {
+		l.Name, l.Terms, l.Accepted = "Gemma", true, r.accepted
+	}
+	return l, nil
+}
+
+func (r modelRoom) Accept(_ context.Context, p auth.Principal, _ string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.accepted = p.ID
+	for i := range r.models {
+		r.models[i].Tone, r.models[i].State = view.OK, "ready"
+	}
+	return r.may(auth.ModelManage)
 }
 
 func (r modelRoom) Import(_ context.Context, _ auth.Principal, path string) error {

@@ -310,7 +310,7 @@ func auditFilter(p Page, d Records) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = selectField("decision", "Decision", d.Decisions).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = selectField("since", "When", d.Times).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -340,7 +340,7 @@ func auditFilter(p Page, d Records) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 25, "\" placeholder=\"Source handbook\" autocomplete=\"off\" spellcheck=\"false\"></div><div class=\"field\"><label for=\"run\">Run</label> <input class=\"input\" id=\"run\" name=\"run\" value=\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 25, "\" placeholder=\"Source:handbook\" autocomplete=\"off\" spellcheck=\"false\"></div><div class=\"field\"><label for=\"run\">Run</label> <input class=\"input\" id=\"run\" name=\"run\" value=\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

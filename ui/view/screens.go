@@ -103,12 +103,10 @@ type Stage struct {
 type Answer struct {
 	Outcome    Outcome
 	Understood string
-	Spans      []Span
+	Spans      []Span // answer: what the sources state
+	Note       string // closest, unknown: what there is to say instead
 	Citations  []Citation
-	Searched   []string // unknown: what was searched
-	Missing    []string // words that matched nothing
 	Freshness  []Fresh
-	Readings   []Link // other ways to read the question
 }
 
 // Span is a piece of an answer's text.
@@ -174,8 +172,8 @@ type Home struct {
 	Log     Log
 	Steps   []NextStep
 	Models  []Model
+	Hidden  bool     // the models are not this person's to see
 	Try     []string // questions worth trying
-	Denied  []string // parts that policy does not let this person see
 }
 
 // NextStep is one line of "what to do next".
@@ -215,7 +213,6 @@ type Record struct {
 	Run        string
 	UseCase    string
 	Intent     string // outcome: the id of its intent
-	IntentSeq  uint64
 	Status     string
 	Error      string
 	Cost       int64
@@ -229,8 +226,7 @@ type Record struct {
 // RecordFilter is what the audit explorer was asked for.
 type RecordFilter struct {
 	Kind, Action, Actor, Resource, Run string
-	Decision                           string
-	From, To                           string // times as typed
+	Since                              string // "hour", "day", "week", "" = ever
 }
 
 // Empty reports whether nothing is filtered.
@@ -241,7 +237,7 @@ type Records struct {
 	Filter        RecordFilter
 	Kinds         []Choice
 	Actions       []Choice
-	Decisions     []Choice
+	Times         []Choice
 	Rows          []Record
 	Newer, Older  string // URLs; "" = none
 	Log           Log
@@ -294,6 +290,9 @@ type Import struct {
 // Licence is a model's licence in full.
 type Licence struct {
 	Model, Name, Text string
+	Terms             bool   // it binds whoever uses the model
+	Accepted          string // who accepted it
+	Manage            bool   // this person may accept it
 }
 
 // Key is an API key without its secret.

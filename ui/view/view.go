@@ -20,14 +20,15 @@ import (
 // Page is what the frame around every screen shows.
 type Page struct {
 	Title    string
-	Section  string // of the navigation: "home", "ask", "sources", …; "" = none
-	User     *User  // nil before signing in
-	Node     string // this node's name
-	Version  string // of the program
-	Theme    string // "light", "dark", "" = the system's
-	KeysOff  bool   // single-key shortcuts are turned off
-	ReadOnly string // why writes are refused; "" = they are not
-	Refresh  int    // seconds until a browser without script reloads; 0 = never
+	Section  string   // of the navigation: "home", "ask", "sources", …; "" = none
+	User     *User    // nil before signing in
+	Node     string   // this node's name
+	Version  string   // of the program
+	Theme    string   // "light", "dark", "" = the system's
+	Hidden   []string // sections that policy does not open to this person
+	KeysOff  bool     // single-key shortcuts are turned off
+	ReadOnly string   // why writes are refused; "" = they are not
+	Refresh  int      // seconds until a browser without script reloads; 0 = never
 	Scripts  []string
 	Now      time.Time
 	Assets   *asset.Set
