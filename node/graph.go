@@ -56,6 +56,7 @@ func (n *Node) openGraph(context.Context) (err error) {
 	n.rooms.opened("the index", n.index.Close)
 	n.rooms.runs("the index's following", n.index.Run)
 	n.rooms.runs("the embedding route", n.followEmbedding)
+	n.rooms.runs("the model pack", n.importPack)
 	n.rooms.runs("the syncs", n.sources.Run)
 	n.answers, err = answer.New(answer.Config{Store: n.store, Blobs: n.blobs, Index: n.index, Embed: n.embedder(), Logger: n.log})
 	return err

@@ -76,7 +76,7 @@ type Node struct {
 func Open(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (*Node, error) {
 	n := &Node{cfg: cfg, version: version, log: log, started: time.Now(), rooms: newRooms(log)}
 	for _, open := range []func(context.Context) error{
-		n.openDisk, n.openListener, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
+		n.openListener, n.openDisk, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, n.rooms.Close())
@@ -211,8 +211,8 @@ func (n *Node) openModels(context.Context) (err error) {
 
 func (n *Node) openRuns(context.Context) (err error) {
 	n.runs, err = run.New(run.Config{
-		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Rights: n.sessions.Current, Agents: []run.Agent{library.Answer(n.answers, n.store, n.guard)},
-		Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Logger: n.log,
+		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: []run.Agent{library.Answer(n.answers, n.store, n.guard)},
+		Rights: n.sessions.Current, Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -268,7 +268,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /metrics", n.metrics)
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", health.Ready(n.checks()...))
-	return api.Shell(n.log, n.sessions.Middleware(mux)), nil
+	return api.Shell(n.log, n.requests.Count, n.sessions.Middleware(mux)), nil
 }
 
 // every is the interval as package connect wants it: negative = never.

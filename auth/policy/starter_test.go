@@ -75,6 +75,7 @@ func capabilities() map[string]capability {
 		"agents-work":                    {agentFor(asker), auth.SourceRead, wiki, nil},
 		"node-syncs-sources":             {node(), auth.SourceFetch, wiki, nil},
 		"node-makes-vectors":             {node(), auth.ModelEmbed, gemma, nil},
+		"node-imports-its-pack":          {node(), auth.ModelManage, gemma, nil},
 	}
 }
 

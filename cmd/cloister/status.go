@@ -45,7 +45,7 @@ func writeStatus(w io.Writer, s wire.Status) error {
 		{"audit log key", s.LogKey},
 	}
 	for _, src := range s.Sources {
-		rows = append(rows, []string{"source " + src.Name, src.Stage + ", as of " + when(src.AsOf)})
+		rows = append(rows, []string{"source " + src.Name, sourceState(src) + ", as of " + when(src.AsOf)})
 	}
 	for _, r := range rows {
 		if _, err := fmt.Fprintf(w, "%-14s %s\n", clean(r[0]), clean(r[1])); err != nil {
@@ -53,4 +53,14 @@ func writeStatus(w io.Writer, s wire.Status) error {
 		}
 	}
 	return nil
+}
+
+func sourceState(s wire.SourceShort) string {
+	switch {
+	case s.Running:
+		return s.Stage
+	case s.Error != "":
+		return "failed: " + s.Error
+	}
+	return "synced"
 }

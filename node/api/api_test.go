@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -82,7 +83,7 @@ func open(t *testing.T) *house {
 	}
 	h.api, err = New(cfg)
 	must(t, err)
-	server := httptest.NewServer(Shell(slog.New(slog.DiscardHandler), cfg.Sessions.Middleware(h.api)))
+	server := httptest.NewServer(Shell(slog.New(slog.DiscardHandler), func(string, int, time.Duration) {}, cfg.Sessions.Middleware(h.api)))
 	t.Cleanup(server.Close)
 	h.url = server.URL
 	code, err := cfg.Sessions.NewSetupCode(t.Context())

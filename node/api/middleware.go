@@ -22,8 +22,9 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{8,64}$`)
 
 // Shell wraps everything that a node serves: it gives each request an id,
 // sets the headers that are right for every answer, logs method, path, status
-// and time (never a query, a header or a body), and turns a panic into 500.
-func Shell(log *slog.Logger, next http.Handler) http.Handler {
+// and time (never a query, a header or a body) and tells them to served, and
+// turns a panic into 500.
+func Shell(log *slog.Logger, served func(path string, status int, took time.Duration), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
 		if !idPattern.MatchString(id) {
@@ -51,7 +52,9 @@ func Shell(log *slog.Logger, next http.Handler) http.Handler {
 					writeProblem(rec, r, inside(id))
 				}
 			}
-			log.Debug("request", "request", id, "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(began))
+			took := time.Since(began)
+			served(r.URL.Path, rec.status, took)
+			log.Debug("request", "request", id, "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", took)
 		}()
 		next.ServeHTTP(rec, r)
 	})

@@ -15,16 +15,19 @@ import (
 	"github.com/cloister-os/cloister/store"
 )
 
-// kinds maps the kinds of error to a status and a title, first match wins. It
-// is the only place that does. A kind with show may tell its text to whoever
-// asked; the others say only what to do.
-var kinds = []struct {
+// kind is how one kind of error is answered.
+type kind struct {
 	is     error
 	status int
 	title  string
 	show   bool
 	retry  string // seconds, for Retry-After
-}{
+}
+
+// kinds maps the kinds of error to a status and a title, first match wins. It
+// is the only place that does. A kind with show may tell its text to whoever
+// asked; the others say only what to do.
+var kinds = []kind{
 	{auth.ErrUnauthenticated, http.StatusUnauthorized, "Sign in first.", true, ""},
 	{auth.ErrThrottled, http.StatusTooManyRequests, "Too many attempts.", true, "5"},
 	{auth.ErrDenied, http.StatusForbidden, "Not permitted.", true, ""},
@@ -65,10 +68,7 @@ func (a *API) problem(ctx context.Context, err error) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return problem(499, "The client went away.", "")
 	}
-	for _, k := range kinds {
-		if !errors.Is(err, k.is) {
-			continue
-		}
+	if k := kindOf(err); k != nil {
 		p := problem(k.status, k.title, "")
 		if k.show {
 			p.Detail = sentence(err)
@@ -85,6 +85,16 @@ func (a *API) problem(ctx context.Context, err error) error {
 	}
 	a.cfg.Logger.ErrorContext(ctx, "request failed", "request", requestID(ctx), "err", err)
 	return inside(requestID(ctx))
+}
+
+// kindOf is the first kind that the error is of, or nil.
+func kindOf(err error) *kind {
+	for i := range kinds {
+		if errors.Is(err, kinds[i].is) {
+			return &kinds[i]
+		}
+	}
+	return nil
 }
 
 // inside is the answer to a failure of ours.

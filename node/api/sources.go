@@ -37,7 +37,7 @@ func (a *API) sourceRoutes() {
 		b := in.Body
 		src, err := a.cfg.Sources.Add(ctx, p, graph.Source{Name: b.Name, Kind: b.Kind, Path: b.Path, Audience: b.Audience})
 		if err != nil {
-			return nil, err
+			return nil, a.unreadable(err)
 		}
 		return &body[wire.Source]{WireSource(connect.Status{Source: src})}, nil
 	})
@@ -68,6 +68,15 @@ func (a *API) sourceRoutes() {
 		}
 		return a.stream(ctx, a.syncing(ctx, p, in.Name))
 	})
+}
+
+// unreadable is the answer to a source that the connector could not read: its
+// errors are sentences for whoever connects it.
+func (a *API) unreadable(err error) error {
+	if kindOf(err) != nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return problem(http.StatusUnprocessableEntity, "The source cannot be read.", sentence(err))
 }
 
 // source reads one source, on record when it is refused.
