@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/models"
-	"github.com/cloister-os/cloister/models/engine/cpu"
 )
 
 // Bounds of the engine.
@@ -50,7 +49,6 @@ type Config struct {
 	Context int           // tokens a completion's prompt and answer may have together; 0 = 4096
 	Keep    time.Duration // how long an idle model stays in memory; 0 = 5 minutes
 	Reserve int64         // bytes of free disk that an import must leave; 0 = 512 MiB
-	CPUInfo string        // where the processor is described; "" = cpu.Info
 	OpenNet bool          // do not put the child into its own network namespace
 	Logger  *slog.Logger  // nil = slog.Default()
 }
@@ -81,9 +79,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Reserve <= 0 {
 		c.Reserve = 512 << 20
 	}
-	if c.CPUInfo == "" {
-		c.CPUInfo = cpu.Info
-	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -106,7 +101,6 @@ type Engine struct {
 // state is what the supervisor tells the callers. Guarded by Engine.mu.
 type state struct {
 	ready    chan struct{} // closed while the child answers; replaced when it ends
-	fatal    error         // the engine will never run on this machine
 	last     error         // why the child ended last
 	restarts int
 	isolated bool
@@ -124,9 +118,7 @@ type Status struct {
 	Reason   string // why it is not ready
 }
 
-// Start starts the child and returns at once; calls wait until it answers. On a
-// processor that cannot run it Start succeeds too, and each call says why not.
-// The engine ends with the context or with Close.
+// Start starts the child and returns at once; calls wait until it answers. The engine ends with the context or with Close.
 func Start(ctx context.Context, c Config) (*Engine, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -149,12 +141,6 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 		DisableCompression:  true,
 	}}
 	e.sweepPartials(time.Now().Add(-stalePartial))
-	if err := cpu.Check(c.CPUInfo); err != nil {
-		c.Logger.Error("the model engine cannot run here", "reason", err)
-		e.state.fatal = err
-		close(e.stopped)
-		return e, nil
-	}
 	go e.supervise(ctx)
 	return e, nil
 }
@@ -173,8 +159,6 @@ func (e *Engine) Status() Status {
 	s := Status{Ready: e.isReady(), Isolated: e.state.isolated, Restarts: e.state.restarts, Pid: e.state.pid}
 	switch {
 	case s.Ready:
-	case e.state.fatal != nil:
-		s.Reason = e.state.fatal.Error()
 	case e.state.last != nil:
 		s.Reason = e.state.last.Error()
 	default:
@@ -196,11 +180,8 @@ func (e *Engine) isReady() bool {
 // await returns when the child answers, or ErrUnavailable with the reason.
 func (e *Engine) await(ctx context.Context) error {
 	e.mu.Lock()
-	ready, fatal := e.state.ready, e.state.fatal
+	ready := e.state.ready
 	e.mu.Unlock()
-	if fatal != nil {
-		return fmt.Errorf("%w: %w", models.ErrUnavailable, fatal)
-	}
 	timer := time.NewTimer(startWait)
 	defer timer.Stop()
 	select {

@@ -388,24 +388,6 @@ func TestAFullDiskIsRefusedBeforeAByteIsWritten(t *testing.T) {
 	}
 }
 
-func TestAnOldProcessorIsNamed(t *testing.T) {
-	info := filepath.Join(t.TempDir(), "cpuinfo")
-	if err := os.WriteFile(info, []byte("flags : sse sse2 avx\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	e, err := engine.Start(t.Context(), engine.Config{Dir: t.TempDir(), CPUInfo: info, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	if _, err := e.List(t.Context()); !errors.Is(err, models.ErrUnavailable) || !strings.Contains(err.Error(), "AVX2") {
-		t.Fatalf("a call: %v", err)
-	}
-	if s := e.Status(); s.Ready || s.Pid != 0 {
-		t.Fatalf("status %+v", s)
-	}
-}
-
 func TestACallerThatLeavesStopsTheModel(t *testing.T) {
 	b := start(t)
 	b.install("m", enginetest.Slow())

@@ -3,8 +3,9 @@
 //
 // Main is `cloister engine`, started only by package engine; Runner is
 // `cloister runner …`, started only by Main's server, and must be dispatched
-// before anything else in main. Both end when their parent does. It may import
-// models/engine/cpu and nothing else of Cloister.
+// before anything else in main. Both end when their parent does. On a processor
+// that cannot run the native code every program with this package says so and
+// ends (cpu.c). It may import nothing of Cloister.
 package child
 
 import (
@@ -19,8 +20,6 @@ import (
 
 	"github.com/ollama/ollama/server"
 	"golang.org/x/sys/unix"
-
-	"github.com/cloister-os/cloister/models/engine/cpu"
 )
 
 // What package engine tells its child through the environment.
@@ -47,9 +46,6 @@ func run() error {
 	path := os.Getenv(SocketVariable)
 	if path == "" {
 		return errors.New("this is a part of `cloister serve`, which starts it by itself; run that instead")
-	}
-	if err := cpu.Check(cpu.Info); err != nil {
-		return err
 	}
 	if os.Getenv(IsolatedVariable) == "1" {
 		if err := raiseLoopback(); err != nil {

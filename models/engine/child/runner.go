@@ -6,8 +6,6 @@ import (
 
 	"github.com/ollama/ollama/runner"
 	"golang.org/x/sys/unix"
-
-	"github.com/cloister-os/cloister/models/engine/cpu"
 )
 
 // Runner runs one model: args is os.Args[1:], with or without the leading
@@ -18,10 +16,6 @@ func Runner(args []string) int {
 	}
 	if len(args) == 0 {
 		fmt.Fprintln(os.Stderr, "cloister runner: this is a part of `cloister serve`, which starts it by itself; run that instead")
-		return 1
-	}
-	if err := cpu.Check(cpu.Info); err != nil {
-		fmt.Fprintln(os.Stderr, "cloister runner:", err)
 		return 1
 	}
 	// A runner whose server was killed would hold its model's memory for ever.
