@@ -188,7 +188,11 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 	n.sessions, err = session.New(session.Config{
 		Store: n.store, Door: n.guard, Node: n.cfg.Node, Logger: n.log, Idle: n.cfg.Session.Idle, Life: n.cfg.Session.Life,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.rooms.runs("sessions", n.sessions.Run)
+	return nil
 }
 
 func (n *Node) openBlobs(context.Context) (err error) {

@@ -38,6 +38,9 @@ func (u *pages) setup(w http.ResponseWriter, r *http.Request) error {
 		return goTo(w, r, "/sign-in")
 	}
 	if field, text := setupWrong(err); field != "" {
+		if errors.Is(err, session.ErrMisplacedKey) {
+			f.Code, f.User = "", "" // not even back to the page
+		}
 		f.Wrong[field] = text
 		return again(http.StatusUnprocessableEntity)
 	}
@@ -95,7 +98,11 @@ func (u *pages) signIn(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, auth.ErrThrottled):
 		f.Notice = &view.Notice{Tone: view.Warn, Title: "Too many attempts", Text: "Wait a moment, then try again."}
 		return show(w, r, http.StatusTooManyRequests, view.SignIn(u.frame(r, "", "Sign in"), f))
-	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, session.ErrName), errors.Is(err, session.ErrMisplacedKey):
+	case errors.Is(err, session.ErrMisplacedKey):
+		f.User = "" // not even back to the page
+		f.Notice = &view.Notice{Tone: view.Bad, Title: "That was an API key", Text: "People sign in with a name and a password. Replace the key, for it may have been seen."}
+		return show(w, r, http.StatusUnprocessableEntity, view.SignIn(u.frame(r, "", "Sign in"), f))
+	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, session.ErrName):
 		f.Notice = &view.Notice{Tone: view.Bad, Title: "Name or password is wrong"}
 		return show(w, r, http.StatusUnprocessableEntity, view.SignIn(u.frame(r, "", "Sign in"), f))
 	default:

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"runtime/debug"
 	"time"
+
+	"github.com/cloister-os/cloister/auth"
 )
 
 type requestKey struct{}
@@ -27,7 +29,7 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{8,64}$`)
 func Shell(log *slog.Logger, served func(path string, status int, took time.Duration), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
-		if !idPattern.MatchString(id) {
+		if !idPattern.MatchString(id) || auth.HoldsSecret(id) {
 			id = rand.Text()
 		}
 		h := w.Header()
