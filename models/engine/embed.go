@@ -25,7 +25,7 @@ const (
 	maxEmbedBytes = 4 << 20
 	partBytes     = 1200
 	safeBytes     = 480
-	batchParts    = 64 // in one request: bounds what one failure repeats
+	batchParts    = 16 // in one request: bounds what one failure repeats and what others wait for
 )
 
 // Embed implements models.Engine. An empty text has the vector of a space.
@@ -132,6 +132,14 @@ func (e *Engine) embedOnce(ctx context.Context, model string, parts []part, usag
 	input := make([]string, len(parts))
 	for i, p := range parts {
 		input[i] = p.text
+	}
+	// One at a time: a runner takes no more, and the durations it reports would
+	// count the waiting.
+	select {
+	case e.embeds <- struct{}{}:
+		defer func() { <-e.embeds }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	body := map[string]any{"model": model, "input": input, "truncate": false, "options": map[string]any{"num_thread": e.config.Threads}}
 	var reply struct {

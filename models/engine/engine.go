@@ -47,7 +47,7 @@ type Config struct {
 	Binary  string        // run as `BINARY engine`; "" = this executable
 	Threads int           // for one runner; 0 = cores − 1, at least 1
 	Context int           // tokens a completion's prompt and answer may have together; 0 = 4096
-	Keep    time.Duration // how long an idle model stays in memory; 0 = 5 minutes
+	Keep    time.Duration // how long an idle model stays in memory; 0 = 30 minutes
 	Reserve int64         // bytes of free disk that an import must leave; 0 = 512 MiB
 	OpenNet bool          // do not put the child into its own network namespace
 	Logger  *slog.Logger  // nil = slog.Default()
@@ -74,7 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Context = 4096
 	}
 	if c.Keep <= 0 {
-		c.Keep = 5 * time.Minute
+		c.Keep = 30 * time.Minute
 	}
 	if c.Reserve <= 0 {
 		c.Reserve = 512 << 20
@@ -93,6 +93,7 @@ type Engine struct {
 	stop    context.CancelFunc
 	stopped chan struct{} // closed when the supervisor has ended and no process is left
 	puts    sync.Mutex    // one blob is written at a time
+	embeds  chan struct{} // holds a token while an embedding request runs
 
 	mu    sync.Mutex
 	state state
@@ -130,7 +131,7 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
-	e := &Engine{config: c, socket: socketPath(c.Dir), stop: stop, stopped: make(chan struct{})}
+	e := &Engine{config: c, socket: socketPath(c.Dir), stop: stop, stopped: make(chan struct{}), embeds: make(chan struct{}, 1)}
 	e.state.ready = make(chan struct{})
 	e.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

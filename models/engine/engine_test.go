@@ -47,10 +47,13 @@ type bench struct {
 	dir   string
 }
 
-func start(t *testing.T) *bench {
+func start(t *testing.T) *bench { return startWith(t, engine.Config{}) }
+
+func startWith(t *testing.T, c engine.Config) *bench {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "engine")
-	e, err := engine.Start(t.Context(), engine.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	c.Dir, c.Logger = dir, slog.New(slog.DiscardHandler)
+	e, err := engine.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,6 +305,31 @@ func TestTheEngineHasNoNetworkButItsOwn(t *testing.T) {
 	}
 	if n := strings.Count(string(links), ":"); n != 1 || !strings.Contains(string(links), "lo:") {
 		t.Errorf("the engine sees interfaces:\n%s", links)
+	}
+}
+
+func TestWithoutANetworkOfItsOwnItRunsToo(t *testing.T) {
+	b := startWith(t, engine.Config{OpenNet: true})
+	b.install("m", enginetest.Tiny())
+	if last, err := b.complete(models.Prompt{Model: "m", Raw: "x", MaxTokens: 2}, nil); err != nil || last.Usage.TokensOut != 2 {
+		t.Fatalf("%+v, %v", last, err)
+	}
+	if b.Status().Isolated {
+		t.Error("it says that it has a network of its own")
+	}
+}
+
+func TestAModelThatIsReplacedGivesItsDiskBack(t *testing.T) {
+	b := start(t)
+	old := b.install("m", enginetest.Tiny())
+	other := enginetest.Tiny()
+	other.Seed = 2
+	b.install("m", other)
+	if _, err := os.Stat(filepath.Join(b.dir, "models", "blobs", "sha256-"+string(old))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the weights of the former model are still there: %v", err)
+	}
+	if last, err := b.complete(models.Prompt{Model: "m", Raw: "x", MaxTokens: 2}, nil); err != nil || last.Usage.TokensOut != 2 {
+		t.Fatalf("the model that replaced it: %+v, %v", last, err)
 	}
 }
 

@@ -10,9 +10,11 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -155,7 +157,8 @@ func (e *Engine) room(bytes int64) error {
 }
 
 // Create implements models.Engine. What the engine derives from the files (it
-// converts safetensors) takes their place on disk.
+// converts safetensors) takes their place on disk, and a model of the name that
+// was there before gives way.
 func (e *Engine) Create(ctx context.Context, permit *guard.Permit, s models.Spec) error {
 	if err := permit.Covers(auth.ModelManage, auth.Model(s.Name)); err != nil {
 		return err
@@ -178,6 +181,10 @@ func (e *Engine) Create(ctx context.Context, permit *guard.Permit, s models.Spec
 	if err := e.room(bytes); err != nil {
 		return err
 	}
+	before, err := e.used()
+	if err != nil {
+		return err
+	}
 	body := map[string]any{"model": s.Name, "files": files, "stream": false}
 	if s.Template != "" {
 		body["template"] = s.Template
@@ -192,7 +199,7 @@ func (e *Engine) Create(ctx context.Context, permit *guard.Permit, s models.Spec
 	if err := e.call(ctx, "POST", "/api/create", body, &reply); err != nil {
 		return fmt.Errorf("create model %s: %w", s.Name, err)
 	}
-	return e.discard(sources)
+	return e.discard(slices.AppendSeq(sources, maps.Keys(before)))
 }
 
 // Discard implements models.Engine.

@@ -117,6 +117,7 @@ func (e *Engine) watch(ctx context.Context, c *childProcess) {
 	select {
 	case <-c.ready:
 		e.answers()
+		e.config.Logger.Info("the model engine is ready", "pid", c.cmd.Process.Pid, "own_network", c.isolated)
 	case <-ctx.Done():
 		c.end()
 		return
