@@ -112,15 +112,15 @@ func wrongInput(err error) (wrong map[string]string, n *view.Notice, ok bool) {
 	}
 	for _, kind := range []error{store.ErrInvalid, store.ErrConflict, store.ErrLimit, store.ErrTooLarge} {
 		if errors.Is(err, kind) {
-			return nil, &view.Notice{Tone: view.Bad, Title: sentence(err)}, true
+			return nil, &view.Notice{Tone: view.Bad, Title: Sentence(err)}, true
 		}
 	}
 	return nil, nil, false
 }
 
-// sentence is an error's text for people: one line, no keys, a capital and a
+// Sentence is an error's text for people: one line, no keys, a capital and a
 // full stop.
-func sentence(err error) string {
+func Sentence(err error) string {
 	s := strings.TrimSpace(auth.Redact(err.Error()))
 	for _, kind := range []error{store.ErrInvalid, store.ErrConflict} {
 		s = strings.TrimSuffix(s, ": "+kind.Error())

@@ -66,7 +66,7 @@ func setupWrong(err error) (field, text string) {
 	case errors.Is(err, session.ErrName):
 		return "user", "Choose a name of 1 to 128 visible characters."
 	case errors.Is(err, session.ErrPassword):
-		return "password", sentence(err)
+		return "password", Sentence(err)
 	case errors.Is(err, session.ErrMisplacedKey):
 		return "code", "This looks like an API key. Type the setup code that the node printed."
 	}

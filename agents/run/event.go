@@ -235,7 +235,7 @@ const maxList = 100
 func (r record) run(a *Agent) Run {
 	out := Run{
 		ID: r.ID, Agent: r.Agent, Version: r.Version, Owner: r.Owner.ID, State: r.State,
-		Started: r.Started, Ended: r.Ended, Error: r.Error, Cost: r.Cost,
+		Started: r.Started, Ended: r.Ended, Error: r.Error, Cost: r.Cost, input: r.Input,
 	}
 	if a != nil && r.Next < len(a.Steps) {
 		out.Step = a.Steps[r.Next].name

@@ -50,7 +50,12 @@ type Run struct {
 	Error   string          // one line, when failed
 	Cost    int64           // nano-dollars charged by the steps so far
 	Result  json.RawMessage // the last step's result, when done
+
+	input []byte
 }
+
+// Input decodes what the run was started with.
+func (r Run) Input(v any) error { return decode(r.input, v) }
 
 // The bounds of a run. Config can tighten those that it names.
 const (

@@ -18,13 +18,13 @@ func sources() []view.Source {
 		{
 			Name: "payments", Kind: "git", Path: "/srv/git/payments.git", Tone: view.OK, State: "up to date", AsOf: ago(40 * time.Second), Version: 48112, Next: now.Add(4 * time.Minute),
 			Counts: []view.Number{{Name: "commits", Value: 4182}, {Name: "people", Value: 37}, {Name: "files", Value: 1264}, {Name: "tags", Value: 58}, {Name: "documents", Value: 91}},
-			Sync:   &view.Sync{Started: ago(43 * time.Second), Ended: ago(40 * time.Second), Took: 3200 * time.Millisecond, Written: 214, Removed: 3, Skips: 0},
+			Sync:   &view.Sync{Started: ago(43 * time.Second), Ended: ago(40 * time.Second), Took: 3200 * time.Millisecond, Written: 214, Claims: 618, Bodies: 12, Skips: 0},
 		},
 		{
 			Name: "handbook", Kind: "files", Path: "/srv/documents/handbook", Tone: view.OK, State: "up to date", AsOf: ago(6 * time.Minute), Version: 48090, Next: now.Add(4 * time.Minute),
 			Counts: []view.Number{{Name: "documents", Value: 318}, {Name: "sections", Value: 2907}, {Name: "sentences", Value: 40211}},
 			Sync: &view.Sync{
-				Started: ago(6*time.Minute + 11*time.Second), Ended: ago(6 * time.Minute), Took: 11400 * time.Millisecond, Written: 12, Removed: 1, Skips: 214,
+				Started: ago(6*time.Minute + 11*time.Second), Ended: ago(6 * time.Minute), Took: 11400 * time.Millisecond, Written: 12, Claims: 618, Bodies: 12, Skips: 214,
 				Skipped: []view.Skipped{
 					{Item: "archive/2019/board-minutes.pdf", Why: "PDF is not read yet: Markdown, HTML and text are."},
 					{Item: "exports/ledger.csv.gz", Why: "Not text."},
@@ -59,7 +59,7 @@ func keys() []view.Key {
 	return []view.Key{
 		{ID: "3hq8zk5n0v7w2c9d", Name: "release-notes", Scopes: []string{"ask"}, Sources: []string{"payments"}, Created: ago(20 * 24 * time.Hour), Expires: now.Add(70 * 24 * time.Hour)},
 		{ID: "x2m6t9r4b1y8f5g0", Name: "chat-frontend", Scopes: []string{"ask", "model"}, Sources: []string{"payments", "handbook"}, Created: ago(44 * 24 * time.Hour), Expires: now.Add(46 * 24 * time.Hour)},
-		{ID: "p7d3s0k6j9l2q5w8", Name: "audit-archive", Scopes: []string{"audit"}, Created: ago(100 * 24 * time.Hour), Expires: ago(10 * 24 * time.Hour), Expired: true},
+		{ID: "p7d3s0k6j9l2q5w8", Name: "audit-archive", Scopes: []string{"audit"}, Created: ago(100 * 24 * time.Hour), Expires: ago(10 * 24 * time.Hour)},
 	}
 }
 

@@ -174,7 +174,7 @@ func KeysPage(p Page, d Keys, n *Notice) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					if k.Expired {
+					if !p.Now.Before(k.Expires) {
 						templ_7745c5c3_Err = badge(p, Warn, "clock", "expired").Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err

@@ -38,25 +38,33 @@ type Source struct {
 
 // Number is a count with its name.
 type Number struct {
-	Name  string
-	Value int64
+	Name    string
+	Value   int64
+	AtLeast bool // there are more, uncounted
+}
+
+func (n Number) text() string {
+	if n.AtLeast {
+		return Count(n.Value) + "+"
+	}
+	return Count(n.Value)
 }
 
 // Sync is one pass over a source.
 type Sync struct {
-	Running  bool
-	Stage    string
-	Done     int64
-	Total    int64 // 0 = not known yet
-	Started  time.Time
-	Ended    time.Time
-	Error    string
-	Written  int64
-	Removed  int64
-	Skipped  []Skipped
-	Skips    int64 // all of them; Skipped may be the first ones only
-	Took     time.Duration
-	Versions string
+	Running bool
+	Stage   string
+	Done    int64
+	Total   int64 // 0 = not known yet
+	Started time.Time
+	Ended   time.Time
+	Error   string
+	Written int64 // records written or removed
+	Claims  int64
+	Bodies  int64 // files or objects whose bytes were read
+	Skipped []Skipped
+	Skips   int64 // all of them; Skipped may be the first ones only
+	Took    time.Duration
 }
 
 // Skipped is an item that a sync left out, and why.
@@ -302,7 +310,6 @@ type Key struct {
 	Owner           string
 	Created         time.Time
 	Expires         time.Time
-	Expired         bool
 }
 
 // Keys is the API keys screen.

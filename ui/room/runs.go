@@ -1,0 +1,237 @@
+package room
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/cloister-os/cloister/agents/run"
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/graph"
+	"github.com/cloister-os/cloister/graph/answer"
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/ui"
+	"github.com/cloister-os/cloister/ui/view"
+)
+
+type runs struct{ *Rooms }
+
+var _ ui.Runs = runs{}
+
+// Ask implements ui.Runs.
+func (s runs) Ask(ctx context.Context, p auth.Principal, question string) (string, error) {
+	if len(question) > answer.MaxQuestionBytes {
+		return "", &ui.InputError{Text: fmt.Sprintf("The question is too long: at most %d bytes.", answer.MaxQuestionBytes)}
+	}
+	id, err := s.cfg.Ask(ctx, p, question)
+	return string(id), told(err)
+}
+
+// told translates the run room's errors into the store's kinds.
+func told(err error) error {
+	switch {
+	case errors.Is(err, run.ErrNotFound):
+		return store.ErrNotFound
+	case errors.Is(err, run.ErrBusy), errors.Is(err, run.ErrStopping):
+		return store.ErrBusy
+	}
+	return err
+}
+
+// Get implements ui.Runs.
+func (s runs) Get(ctx context.Context, p auth.Principal, id string) (view.Run, error) {
+	got, err := s.cfg.Runs.Get(ctx, p, run.ID(id))
+	if err != nil {
+		return view.Run{}, told(err)
+	}
+	v, err := show(got)
+	if err == nil && v.Answer != nil {
+		err = s.freshen(ctx, p, v.Answer)
+	}
+	return v, err
+}
+
+// Recent implements ui.Runs.
+func (s runs) Recent(ctx context.Context, p auth.Principal, before string, limit int) ([]view.Run, error) {
+	list, err := s.cfg.Runs.List(ctx, p, run.ID(before), limit)
+	if err != nil {
+		return nil, told(err)
+	}
+	out := make([]view.Run, 0, len(list))
+	for _, got := range list {
+		v, err := show(got)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// Watch implements ui.Runs.
+func (s runs) Watch(ctx context.Context, p auth.Principal, id string) iter.Seq2[view.Run, error] {
+	return func(yield func(view.Run, error) bool) {
+		v, err := s.Get(ctx, p, id)
+		if !yield(v, err) || err != nil || !v.Running {
+			return
+		}
+		for ev, err := range s.cfg.Runs.Events(ctx, p, run.ID(id), 0) {
+			if err == nil && ev.Last() {
+				v, err = s.Get(ctx, p, id)
+			} else if ev.Kind == run.KindStage {
+				v.Stages = stagesAt(ev.Step, view.Live)
+			} else if err == nil {
+				continue
+			}
+			if !yield(v, told(err)) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// steps are those of the agent that answers.
+var steps = []struct{ step, name string }{
+	{"understand", "Understand"}, {"gather", "Gather"}, {"compose", "Compose"}, {"verify", "Verify"}, {"cite", "Cite"},
+}
+
+// stagesAt is how far a run is: before the step all is done, after it nothing.
+func stagesAt(step string, tone view.Tone) []view.Stage {
+	at := slices.IndexFunc(steps, func(x struct{ step, name string }) bool { return x.step == step })
+	out := make([]view.Stage, len(steps))
+	for i, x := range steps {
+		out[i] = view.Stage{Name: x.name, Tone: view.Calm}
+		switch {
+		case i < at:
+			out[i].Tone = view.OK
+		case i == at:
+			out[i].Tone = tone
+		}
+	}
+	return out
+}
+
+func show(got run.Run) (view.Run, error) {
+	var q answer.Question
+	if err := got.Input(&q); err != nil {
+		return view.Run{}, fmt.Errorf("question of run %s: %w", got.ID, err)
+	}
+	v := view.Run{ID: string(got.ID), Question: q.Text, Running: got.State == run.Running, Asked: got.Started, Cost: got.Cost}
+	if !got.Ended.IsZero() {
+		v.Took = got.Ended.Sub(got.Started)
+	}
+	switch got.State {
+	case run.Running:
+		v.Stages = stagesAt(got.Step, view.Live)
+	case run.Failed:
+		v.Failed = ui.Sentence(errors.New(got.Error))
+		v.Stages = stagesAt(got.Step, view.Bad)
+	case run.Cancelled:
+		v.Failed = "The run was stopped."
+	default:
+		v.Stages = stagesAt("", view.OK)
+		for i := range v.Stages {
+			v.Stages[i].Tone = view.OK
+		}
+	}
+	if len(got.Result) > 0 {
+		var a answer.Answer
+		if err := json.Unmarshal(got.Result, &a); err != nil {
+			return v, fmt.Errorf("answer of run %s: %w", got.ID, err)
+		}
+		v.Answer = showAnswer(a, v.ID)
+	}
+	return v, nil
+}
+
+func showAnswer(a answer.Answer, id string) *view.Answer {
+	out := &view.Answer{Outcome: view.Outcome(a.Outcome), Understood: a.Understood}
+	for i, c := range a.Citations {
+		out.Citations = append(out.Citations, showCitation(i+1, c, id))
+	}
+	for _, f := range a.Freshness {
+		out.Freshness = append(out.Freshness, view.Fresh{Source: f.Source, AsOf: f.AsOf})
+	}
+	switch a.Outcome {
+	case answer.Stated:
+		out.Spans = spans(a.Answer)
+		if n := len(out.Citations); n > 0 && n <= 9 && len(out.Spans) > 0 {
+			last := &out.Spans[len(out.Spans)-1]
+			for i := range n {
+				last.Cites = append(last.Cites, i+1)
+			}
+		}
+	case answer.Closest:
+		out.Note, _, _ = strings.Cut(a.Answer, "\n") // the passages themselves stand below
+	default:
+		out.Note = strings.TrimSpace(strings.TrimPrefix(a.Answer, "The sources do not say."))
+	}
+	return out
+}
+
+// spans splits an answer's text at its bold marks.
+func spans(text string) []view.Span {
+	var out []view.Span
+	parts := strings.Split(text, "**")
+	for i, part := range parts {
+		bold := i%2 == 1
+		if bold && i == len(parts)-1 { // a mark without its end is text
+			part, bold = "**"+part, false
+		}
+		if part != "" {
+			out = append(out, view.Span{Text: part, Strong: bold})
+		}
+	}
+	return out
+}
+
+func showCitation(n int, c answer.Citation, id string) view.Citation {
+	v := view.Citation{
+		N: n, Kind: kindOf(c.Record), Source: c.Source, Title: c.Title, URI: c.URI, Text: c.Text, Version: uint64(c.Version), SHA256: c.SHA256,
+		URL: ui.CiteURL(ui.Cite{Source: c.Source, Record: c.Record, Version: uint64(c.Version), Start: int64(c.Start), End: int64(c.End), SHA256: c.SHA256}, id),
+	}
+	if v.Title == "" {
+		v.Title = c.Record
+	}
+	v.Raw = v.Kind != graph.StreamDocument
+	return v
+}
+
+// kindOf is the stream of a record by its name.
+func kindOf(record string) string {
+	id, err := graph.ParseRecordID(record)
+	if err != nil {
+		return ""
+	}
+	return id.Stream
+}
+
+// freshen adds how each source stands now to how fresh it was.
+func (s runs) freshen(ctx context.Context, p auth.Principal, a *view.Answer) error {
+	list, err := s.cfg.Sources.List(ctx, p)
+	if err != nil {
+		return err
+	}
+	for i := range a.Freshness {
+		f := &a.Freshness[i]
+		f.Tone, f.State = view.Calm, "removed since"
+		for _, st := range list {
+			if st.Name != f.Source {
+				continue
+			}
+			switch {
+			case st.Progress.Running:
+				f.Tone, f.State = view.Live, "syncing"
+			case st.Progress.Error != "":
+				f.Tone, f.State = view.Bad, "last sync failed"
+			default:
+				f.Tone, f.State = view.OK, "up to date"
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/graph"
+	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/ui"
+	"github.com/cloister-os/cloister/ui/view"
+)
+
+type sources struct{ *Rooms }
+
+var _ ui.Sources = sources{}
+
+// List implements ui.Sources.
+func (s sources) List(ctx context.Context, p auth.Principal) ([]view.Source, error) {
+	list, err := s.cfg.Sources.List(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]view.Source, 0, len(list))
+	for _, st := range list {
+		v, err := s.show(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// Get implements ui.Sources.
+func (s sources) Get(ctx context.Context, p auth.Principal, name string) (view.Source, error) {
+	st, err := s.cfg.Sources.Get(ctx, p, name)
+	if err != nil {
+		return view.Source{}, err
+	}
+	return s.show(ctx, st)
+}
+
+// Add implements ui.Sources.
+func (s sources) Add(ctx context.Context, p auth.Principal, kind, name, path string) error {
+	if err := graph.CheckSourceName(name); err != nil {
+		return forPerson("name", err)
+	}
+	_, err := s.cfg.Sources.Add(ctx, p, graph.Source{Name: name, Kind: kind, Path: path})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, connect.ErrExists):
+		return &ui.InputError{Field: "name", Text: "There is a source of that name already."}
+	default:
+		return forPerson("path", err)
+	}
+}
+
+// Remove implements ui.Sources.
+func (s sources) Remove(ctx context.Context, p auth.Principal, name string) error {
+	return s.cfg.Sources.Remove(ctx, p, name)
+}
+
+// Sync implements ui.Sources.
+func (s sources) Sync(ctx context.Context, p auth.Principal, name string) error {
+	_, err := s.cfg.Sources.Sync(ctx, p, name)
+	return err
+}
+
+// Watch implements ui.Sources.
+func (s sources) Watch(ctx context.Context, p auth.Principal, name string) iter.Seq2[view.Source, error] {
+	return func(yield func(view.Source, error) bool) {
+		for progress, err := range s.cfg.Sources.Progress(ctx, p, name) {
+			if err != nil {
+				yield(view.Source{}, err)
+				return
+			}
+			st, err := s.cfg.Sources.Get(ctx, p, name)
+			if err != nil {
+				yield(view.Source{}, err)
+				return
+			}
+			st.Progress = progress
+			v, err := s.show(ctx, st)
+			if !yield(v, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s sources) show(ctx context.Context, st connect.Status) (view.Source, error) {
+	v := view.Source{Name: st.Name, Kind: st.Kind, Path: st.Path, Audience: st.Audience, AsOf: st.Watermark}
+	g := st.Progress
+	switch {
+	case st.Removing:
+		v.Tone, v.State = view.Warn, "being removed"
+	case g.Running:
+		v.Tone, v.State = view.Live, "syncing"
+	case g.Error != "":
+		v.Tone, v.State = view.Bad, "failed"
+	case st.Watermark.IsZero():
+		v.Tone, v.State = view.Calm, "not read yet"
+	default:
+		v.Tone, v.State = view.OK, "up to date"
+	}
+	if g.Job != "" {
+		v.Sync = syncOf(g)
+	}
+	if g.Running {
+		return v, nil // counting what is being written would count it again and again
+	}
+	var err error
+	v.Counts, err = s.counts.of(ctx, s.cfg.Store, st.Name, st.Watermark)
+	return v, err
+}
+
+func syncOf(g connect.Progress) *view.Sync {
+	y := &view.Sync{
+		Running: g.Running, Stage: title(g.Stage), Done: g.Done, Total: g.Total, Started: g.Started, Ended: g.Finished,
+		Written: g.Records, Claims: g.Claims, Bodies: g.Bodies, Skips: g.Skipped,
+	}
+	if g.Error != "" {
+		y.Error = ui.Sentence(errors.New(g.Error))
+	}
+	if !g.Finished.IsZero() {
+		y.Took = g.Finished.Sub(g.Started)
+	}
+	for _, x := range g.Skips {
+		y.Skipped = append(y.Skipped, view.Skipped{Item: x.What, Why: x.Reason})
+	}
+	return y
+}
+
+func title(s string) string {
+	if s == "" {
+		return "Starting"
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// counts remembers how many records each source holds, for one watermark.
+type counts struct {
+	mu    sync.Mutex
+	known map[string]counted
+}
+
+type counted struct {
+	at   time.Time
+	list []view.Number
+}
+
+// Bounds of counting: what is more is said to be at least that many.
+const (
+	maxCounted = 20_000
+	maxSources = 1000
+)
+
+// streams are the kinds of record that are counted, with their names for people.
+var streams = []struct{ stream, name string }{
+	{graph.StreamCommit, "commits"}, {graph.StreamPerson, "people"}, {graph.StreamTag, "tags"}, {graph.StreamDocument, "documents"},
+}
+
+// of counts a source's records, once for each watermark.
+func (c *counts) of(ctx context.Context, st store.Store, source string, at time.Time) ([]view.Number, error) {
+	if at.IsZero() {
+		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.known[source]; ok && known.at.Equal(at) {
+		return known.list, nil
+	}
+	var list []view.Number
+	err := st.View(ctx, store.Local, func(snap store.Snapshot) error {
+		for _, s := range streams {
+			n, err := count(snap, source, s.stream)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				list = append(list, view.Number{Name: s.name, Value: n, AtLeast: n == maxCounted})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.known == nil || len(c.known) >= maxSources {
+		c.known = map[string]counted{}
+	}
+	c.known[source] = counted{at, list}
+	return list, nil
+}
+
+func count(snap store.Snapshot, source, stream string) (n int64, err error) {
+	for _, err := range snap.Scan(graph.SpaceRecord.Prefix(source, stream), "") {
+		if err != nil {
+			return n, err
+		}
+		if n++; n == maxCounted {
+			break
+		}
+	}
+	return n, nil
+}
