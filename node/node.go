@@ -266,7 +266,12 @@ func (n *Node) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages, err := n.pages()
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
+	mux.Handle("/", pages)
 	mux.Handle("/api/", a)
 	mux.Handle("/v1/", n.gateway.Handler(n.sessions.Authenticate))
 	mux.HandleFunc("GET /metrics", n.metrics)

@@ -86,8 +86,9 @@ func (e *usageError) Unwrap() error { return e.error }
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 func suggestion(cmd *cobra.Command, word string) string {
+	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		return fmt.Sprintf("; did you mean %q?", near[0])
+		return "; did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return ""
 }
