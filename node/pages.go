@@ -16,7 +16,9 @@ import (
 func (n *Node) pages() (http.Handler, error) {
 	rooms, err := room.New(room.Config{
 		Store: n.store, Blobs: n.blobs, Door: n.guard, Sessions: n.sessions, Sources: n.sources, Runs: n.runs,
-		Ask:     func(ctx context.Context, p auth.Principal, question string) (run.ID, error) { return n.ask(ctx, p, "", question) },
+		Ask: func(ctx context.Context, p auth.Principal, question string) (run.ID, error) {
+			return n.ask(ctx, p, "", question)
+		},
 		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Policies: n.policies,
 		Engine: func() (bool, string) { s := n.engine.Status(); return s.Ready, s.Reason },
 		Prints: view.Fingerprints{Certificate: n.ca.Fingerprint(), LogKey: n.audit.Fingerprint()}, Logger: n.log,
