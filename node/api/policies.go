@@ -53,7 +53,7 @@ func (a *API) policyRoutes() {
 		ID   string `path:"id" maxLength:"200"`
 		Body wire.NewPolicy
 	}) (*body[wire.Policy], error) {
-		err := a.changePolicies(ctx, p, "put "+in.ID, func(tx *store.Tx) error {
+		err := a.changePolicies(ctx, p, "put "+in.ID, in.Body.Text, func(tx *store.Tx) error {
 			id, err := a.cfg.Policies.Put(tx, in.Body.Text)
 			if err == nil && id != in.ID {
 				return problem(http.StatusUnprocessableEntity, "The policy's @id and its name differ.",
@@ -68,7 +68,7 @@ func (a *API) policyRoutes() {
 	})
 	remove := operation(http.MethodDelete, "/api/v1/policies/{id}", "remove-policy", "Remove a policy; that counts from the next call")
 	handle(a, remove, func(ctx context.Context, p auth.Principal, in *policyInput) (*none, error) {
-		return nil, a.changePolicies(ctx, p, "remove "+in.ID, func(tx *store.Tx) error { return a.cfg.Policies.Remove(tx, in.ID) })
+		return nil, a.changePolicies(ctx, p, "remove "+in.ID, "", func(tx *store.Tx) error { return a.cfg.Policies.Remove(tx, in.ID) })
 	})
 }
 
@@ -86,9 +86,10 @@ func (a *API) readPolicies(ctx context.Context, p auth.Principal, use func([]pol
 	})
 }
 
-// changePolicies commits a change together with its outcome on the record.
-func (a *API) changePolicies(ctx context.Context, p auth.Principal, what string, change func(*store.Tx) error) error {
-	req := guard.Request{Principal: p, Action: auth.PolicyManage, Resource: auth.TheSystem, Args: what, Detail: map[string]any{"what": what}}
+// changePolicies commits a change together with its outcome on the record, which
+// holds the digest of the text.
+func (a *API) changePolicies(ctx context.Context, p auth.Principal, what, text string, change func(*store.Tx) error) error {
+	req := guard.Request{Principal: p, Action: auth.PolicyManage, Resource: auth.TheSystem, Args: []string{what, text}, Detail: map[string]any{"what": what}}
 	return a.cfg.Door.Do(ctx, req, func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
 		if err := permit.Covers(auth.PolicyManage, auth.TheSystem); err != nil {
 			return guard.Outcome{}, err
