@@ -239,13 +239,13 @@ func readCheckpoint(item store.Item) (Checkpoint, error) {
 	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: c.Root, Epoch: c.Epoch, Time: c.Time, Note: row.Note}, nil
 }
 
-// run is Run. A passing failure is logged once for each new text and tried again.
+// run is Run. Of a row of failures the first is logged; each is tried again.
 func (l *Log) run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var lastSize uint64
 	var lastSign time.Time
-	complained := ""
+	failing := false
 	for {
 		size, err := l.size(ctx)
 		if err == nil && (size >= lastSize+signRecords || size > lastSize && time.Since(lastSign) >= signEvery) {
@@ -259,11 +259,11 @@ func (l *Log) run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, ErrForked) || errors.Is(err, ErrKey):
 			return err
-		case err != nil && err.Error() != complained:
-			complained = err.Error()
+		case err != nil && !failing:
+			failing = true
 			l.logger.Warn("no checkpoint could be signed; trying again", "error", err)
 		case err == nil:
-			complained = ""
+			failing = false
 		}
 		select {
 		case <-tick.C:

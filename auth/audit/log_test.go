@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,9 +238,11 @@ func TestALogThatLostRecordsIsNotSigned(t *testing.T) {
 		if _, err := l.Checkpoint(t.Context()); !errors.Is(err, ErrForked) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := l.Run(t.Context()); !errors.Is(err, ErrForked) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if err := l.Run(ctx); !errors.Is(err, ErrForked) {
 			t.Errorf("%s: Run ended with %v", name, err)
 		}
+		cancel()
 	}
 }
 
@@ -297,6 +300,52 @@ func TestRunSignsEachSecondOrThousandRecords(t *testing.T) {
 	})
 }
 
+// fullDisk refuses every change while full is set.
+type fullDisk struct {
+	store.Store
+	full atomic.Bool
+}
+
+func (d *fullDisk) Apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
+	if d.full.Load() {
+		return store.Result{}, store.ErrReadOnly
+	}
+	return d.Store.Apply(ctx, tx)
+}
+
+// TestRunOutlivesAFullDisk: it complains once and signs when it can again.
+func TestRunOutlivesAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var complaints bytes.Buffer
+		s, key := &fullDisk{Store: storetest.NewModel(nil)}, newKey(t, "k")
+		l, err := New(Config{Store: s, Signer: key.signer, VerifierKey: key.vkey, Logger: slog.New(slog.NewTextHandler(&complaints, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s, 0, 10)
+		s.full.Store(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- l.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		if _, err := l.Checkpoint(ctx); !errors.Is(err, store.ErrReadOnly) {
+			t.Errorf("with a full disk: %v", err)
+		}
+		s.full.Store(false)
+		time.Sleep(2 * signEvery)
+		if c, err := l.Last(ctx); err != nil || c.Size != 11 {
+			t.Errorf("afterwards %d records are signed: %v", c.Size, err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(complaints.String(), "no checkpoint could be signed"); n != 1 {
+			t.Errorf("%d complaints: %s", n, &complaints)
+		}
+	})
+}
+
 func TestCheckpointsAreThinnedOut(t *testing.T) {
 	now := time.Date(2026, 11, 23, 8, 10, 0, 0, time.UTC)
 	s := storetest.NewModel(func() time.Time { return now })
@@ -336,7 +385,9 @@ func TestAnotherKeyIsNotAccepted(t *testing.T) {
 	if _, err := other.Checkpoint(t.Context()); !errors.Is(err, ErrKey) {
 		t.Errorf("got %v", err)
 	}
-	if err := other.Run(t.Context()); !errors.Is(err, ErrKey) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := other.Run(ctx); !errors.Is(err, ErrKey) {
 		t.Errorf("Run ended with %v", err)
 	}
 	if _, err := New(Config{Store: s, Signer: key.signer, VerifierKey: newKey(t, "x").vkey}); !errors.Is(err, ErrKey) {
