@@ -183,7 +183,7 @@ func (j *job) finishSetup(ctx context.Context, r *report) error {
 	if _, err := os.Stat(file); err == nil {
 		r.Facts["setup.json is removed"] = "it is still there"
 	}
-	out, err := j.cli(ctx, "", "key", "create", "everything", "--scope", "ask", "--scope", "source", "--scope", "run", "--source", "code", "--source", "docs", "--json")
+	out, err := j.cli(ctx, "", "key", "create", "everything", "--scope", "ask", "--scope", "source", "--source", "code", "--source", "docs", "--json")
 	if err != nil {
 		return err
 	}
