@@ -163,9 +163,6 @@ func openStrict(msg []byte, v note.Verifier) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
-		return "", errors.New("the note carries more than one signature")
-	}
 	sig, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
 	if err != nil {
 		return "", errors.New("the signature is not spelt canonically")

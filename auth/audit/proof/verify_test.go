@@ -130,7 +130,30 @@ func TestCuttingOrLengtheningIsSeen(t *testing.T) {
 	}
 }
 
-// lines changes records.jsonl by lines.
+// TestANoteHasOneSpelling: what the note format would pass over is refused too.
+func TestANoteHasOneSpelling(t *testing.T) {
+	l := newLog(t, 5)
+	other := newKey(t, "x")
+	bundle := l.bundle(0, 5)
+	for name, more := range map[string]func([]byte) []byte{
+		"the signature twice": func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("— ")):]...) },
+		"a second signature": func(b []byte) []byte {
+			n, err := note.Sign(&note.Note{Text: "x\n"}, other.signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return append(b, n[bytes.Index(n, []byte("— ")):]...)
+		},
+	} {
+		_, err := l.verify(forge(t, bundle, manifestName, more), nil)
+		var p *Problem
+		if !errors.As(err, &p) || p.File != manifestName {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// forgeLines changes records.jsonl by lines.
 func forgeLines(t testing.TB, bundle []byte, change func([][]byte) [][]byte) []byte {
 	return forge(t, bundle, recordsName, func(data []byte) []byte {
 		return bytes.Join(change(bytes.SplitAfter(data, []byte("\n"))), nil)
