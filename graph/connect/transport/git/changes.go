@@ -80,7 +80,7 @@ func (s *scanner) reader(ctx context.Context, runs <-chan []*node, done chan<- w
 	}()
 	for run := range runs {
 		for _, n := range run {
-			w, err := s.one(ctx, r, n)
+			w, err := s.write(ctx, r, n)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func (s *scanner) reader(ctx context.Context, runs <-chan []*node, done chan<- w
 	return nil
 }
 
-func (s *scanner) one(ctx context.Context, r *repo, n *node) (written, error) {
+func (s *scanner) write(ctx context.Context, r *repo, n *node) (written, error) {
 	c, err := r.commit(n.hash)
 	if err != nil {
 		return written{}, err

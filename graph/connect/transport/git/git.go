@@ -95,9 +95,11 @@ type scanner struct {
 	repo   *repo
 	refs   refs
 	nodes  map[plumbing.Hash]*node
-	order  []*node // reachable ones, parents first
-	people people
+	order  []*node            // reachable ones, parents first
+	people map[string]*person // by key
 	tags   []*tag
+
+	strings map[string]string // see one
 }
 
 func scan(ctx context.Context, src graph.Source, sink *connect.Sink) (err error) {
@@ -107,7 +109,7 @@ func scan(ctx context.Context, src graph.Source, sink *connect.Sink) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	s := &scanner{src: src, sink: sink, repo: r, nodes: map[plumbing.Hash]*node{}}
+	s := &scanner{src: src, sink: sink, repo: r, nodes: map[plumbing.Hash]*node{}, strings: map[string]string{}}
 	if s.refs, err = r.refs(); err != nil {
 		return err
 	}

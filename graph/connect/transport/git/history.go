@@ -29,6 +29,8 @@ type commitEntry struct {
 	TimeS   int64  `cbor:"3,keyasint"`
 	Author  string `cbor:"4,keyasint"` // key of the person
 	Order   uint64 `cbor:"5,keyasint,omitempty"`
+	Name    string `cbor:"6,keyasint,omitempty"` // of the author, as spelled
+	AuthorS int64  `cbor:"7,keyasint"`           // author time
 }
 
 const cursorV = 1
@@ -39,6 +41,8 @@ type node struct {
 	parents []plumbing.Hash
 	timeS   int64  // committer time
 	author  string // key of the person
+	name    string // of the author, as spelled
+	authorS int64  // author time
 	known   bool   // written by an earlier scan
 	wrote   uint64 // the order it was written with
 	order   uint64 // place on the default branch from 1; 0 = not on it
@@ -57,7 +61,8 @@ func (s *scanner) load(ctx context.Context) error {
 		if err := cbor.Unmarshal(value, &e); err != nil {
 			return fmt.Errorf("the cursor of commit %q: %w", rest, err)
 		}
-		n := &node{hash: plumbing.NewHash(rest[0]), timeS: e.TimeS, author: e.Author, known: e.Rule == RuleCommit, wrote: e.Order, order: e.Order}
+		n := &node{hash: plumbing.NewHash(rest[0]), timeS: e.TimeS, authorS: e.AuthorS,
+			author: s.one(e.Author), name: s.one(e.Name), known: e.Rule == RuleCommit, wrote: e.Order, order: e.Order}
 		for p := e.Parents; len(p) >= len(n.hash); p = p[len(n.hash):] {
 			n.parents = append(n.parents, plumbing.Hash(p[:len(n.hash)]))
 		}
@@ -68,7 +73,16 @@ func (s *scanner) load(ctx context.Context) error {
 		return err
 	}
 	s.forgetOrphans()
-	return s.loadPeople(ctx)
+	return nil
+}
+
+// one keeps a single copy of a string that many commits have.
+func (s *scanner) one(text string) string {
+	if known, ok := s.strings[text]; ok {
+		return known
+	}
+	s.strings[text] = text
+	return text
 }
 
 func (s *scanner) forgetOrphans() {
@@ -161,7 +175,8 @@ func (s *scanner) visit(h plumbing.Hash, cut bool) (*node, error) {
 		n = &node{hash: h}
 		s.nodes[h] = n
 	}
-	n.parents, n.timeS, n.author = c.parents, c.committed.Unix(), s.people.meet(c)
+	n.parents, n.timeS, n.authorS = c.parents, c.committed.Unix(), c.authored.Unix()
+	n.author, n.name = s.one(keyOf(c.author, c.mail)), s.one(c.author)
 	if cut {
 		n.parents = nil // a shallow clone ends here
 	}
@@ -312,7 +327,7 @@ func (s *scanner) ancestors(from *node, follow func(*node) bool) (out []*node) {
 }
 
 func (n *node) entry() ([]byte, error) {
-	e := commitEntry{V: cursorV, Rule: RuleCommit, TimeS: n.timeS, Author: n.author, Order: n.order}
+	e := commitEntry{V: cursorV, Rule: RuleCommit, TimeS: n.timeS, Author: n.author, Order: n.order, Name: n.name, AuthorS: n.authorS}
 	for _, p := range n.parents {
 		e.Parents = append(e.Parents, p[:]...)
 	}
@@ -331,11 +346,8 @@ func encode(v any) ([]byte, error) {
 // Everything else has been written by now.
 func (s *scanner) remove(ctx context.Context) error {
 	var vanished []*node
-	alive := map[string]bool{}
 	for _, n := range s.nodes {
-		if n.reached {
-			alive[n.author] = true
-		} else {
+		if !n.reached {
 			vanished = append(vanished, n)
 		}
 	}
@@ -351,5 +363,5 @@ func (s *scanner) remove(ctx context.Context) error {
 	if err := s.removeTags(ctx); err != nil {
 		return err
 	}
-	return s.removePeople(ctx, alive)
+	return s.removePeople(ctx)
 }

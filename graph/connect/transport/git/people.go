@@ -1,13 +1,12 @@
 package git
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cloister-os/cloister/graph"
 )
@@ -15,102 +14,103 @@ import (
 // maxNames bounds the spellings kept of one person's name.
 const maxNames = 20
 
-// person is an author, by mail address.
+// person is an author: what the reachable commits say of them, and nothing else,
+// so that a name goes with the last commit that used it.
 type person struct {
 	V     uint     `cbor:"0,keyasint"`
 	Rule  string   `cbor:"1,keyasint"`
 	Mail  string   `cbor:"2,keyasint,omitempty"`
 	Names []string `cbor:"3,keyasint"` // as spelled, the one used last first
-	LastS int64    `cbor:"4,keyasint"` // when it was used
 
-	changed bool
+	used map[string]int64 // when each name was used last
 }
-
-// people are the authors by key.
-type people map[string]*person
 
 // keyOf is what tells people apart: the mail address; or, where that is missing
 // or shared by many, the name with it.
-func keyOf(name, mail string) (key string, personal bool) {
+func keyOf(name, mail string) string {
 	mail = strings.ToLower(strings.TrimSpace(mail))
 	local, domain, ok := strings.Cut(mail, "@")
 	shared := !ok || local == "" || strings.ContainsAny(mail, " <") || domain == "" || domain == "localhost" || domain == "example.invalid" ||
 		local == "noreply" || local == "no-reply" || local == "root" || local == "donotreply"
 	if shared {
-		return graph.NativeKey(strings.ToLower(strings.TrimSpace(name)) + " <" + mail + ">"), false
+		return graph.NativeKey(strings.ToLower(strings.TrimSpace(name)) + " <" + mail + ">")
 	}
-	return graph.NativeKey(mail), true
+	return graph.NativeKey(mail)
 }
 
-// meet notes the author of a commit and returns their key.
-func (p *people) meet(c *commit) string {
-	if *p == nil {
-		*p = people{}
-	}
-	key, personal := keyOf(c.author, c.mail)
-	who := (*p)[key]
-	if who == nil {
-		who = &person{changed: true}
-		(*p)[key] = who
-	}
-	if personal {
-		who.Mail = key
-	}
-	at := slices.Index(who.Names, c.author)
-	switch {
-	case c.author == "" || at == 0:
-	case at < 0 && len(who.Names) >= maxNames:
-	case c.authored.Unix() >= who.LastS:
-		if at > 0 {
-			who.Names = slices.Delete(who.Names, at, at+1)
+// meet gathers the authors of all reachable commits.
+func (s *scanner) meet() {
+	s.people = map[string]*person{}
+	for _, n := range s.order {
+		p := s.people[n.author]
+		if p == nil {
+			p = &person{V: cursorV, Rule: RulePerson, used: map[string]int64{}}
+			if personal(n.author) {
+				p.Mail = n.author
+			}
+			s.people[n.author] = p
 		}
-		who.Names, who.changed = append([]string{c.author}, who.Names...), true
-	case at < 0:
-		who.Names, who.changed = append(who.Names, c.author), true
+		if n.name != "" {
+			p.used[n.name] = max(p.used[n.name], n.authorS)
+		}
 	}
-	who.LastS = max(who.LastS, c.authored.Unix())
-	return key
+	for _, p := range s.people {
+		p.Names = slices.SortedFunc(maps.Keys(p.used), func(a, b string) int {
+			return cmp.Or(cmp.Compare(p.used[b], p.used[a]), strings.Compare(a, b))
+		})
+		p.Names = p.Names[:min(len(p.Names), maxNames)]
+	}
 }
+
+// personal reports whether a key is a mail address of one person.
+func personal(key string) bool { return !strings.Contains(key, " <") }
 
 // personID is the entity of a person: the same in every source that names them
 // by the same mail address.
 func personID(source, key string) graph.EntityID {
-	if !strings.Contains(key, " <") {
+	if personal(key) {
 		return graph.NewEntityID(graph.NamespaceMail, key)
 	}
 	return graph.NewEntityID("git.author", source, key)
 }
 
-func (s *scanner) loadPeople(ctx context.Context) error {
-	s.people = people{}
-	return s.sink.LoadCursor(ctx, func(rest []string, value []byte) error {
-		p := &person{}
-		if err := cbor.Unmarshal(value, p); err != nil {
-			return fmt.Errorf("the cursor of person %q: %w", rest, err)
-		}
-		p.changed = p.Rule != RulePerson
-		s.people[rest[0]] = p
+// knownPeople are those that earlier scans wrote, as they were.
+func (s *scanner) knownPeople(ctx context.Context) (map[string][]byte, error) {
+	known := map[string][]byte{}
+	err := s.sink.LoadCursor(ctx, func(rest []string, value []byte) error {
+		known[rest[0]] = value
 		return nil
 	}, cursorPerson)
+	return known, err
 }
 
 func (s *scanner) writePeople(ctx context.Context) error {
+	known, err := s.knownPeople(ctx)
+	if err != nil {
+		return err
+	}
+	s.meet()
 	s.sink.Stage("people", len(s.people))
 	for _, key := range slices.Sorted(maps.Keys(s.people)) {
 		s.sink.Done(1)
-		if who := s.people[key]; who.changed {
-			if err := s.writePerson(ctx, key, who); err != nil {
-				return err
-			}
+		value, err := encode(s.people[key])
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(value, known[key]) {
+			continue
+		}
+		if err := s.writePerson(ctx, key, s.people[key], value); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *scanner) writePerson(ctx context.Context, key string, who *person) error {
+func (s *scanner) writePerson(ctx context.Context, key string, who *person, cursor []byte) error {
 	var t payload
 	a := graph.Assertion{Record: graph.Record{ID: s.id(graph.StreamPerson, key), Entity: personID(s.src.Name, key), Type: graph.Person,
-		Rule: RulePerson, Title: first(who.Names, who.Mail, key), TimeNs: who.LastS * 1e9}}
+		Rule: RulePerson, Title: first(who.Names, who.Mail, key)}}
 	for _, name := range who.Names {
 		a.Properties = append(a.Properties, graph.PropertyClaim{Property: graph.Name, Value: name, Span: t.line("Name: ", name)})
 	}
@@ -125,18 +125,17 @@ func (s *scanner) writePerson(ctx context.Context, key string, who *person) erro
 	if a.Record.Payload, err = s.sink.Content(ctx, t.bytes()); err != nil {
 		return err
 	}
-	who.V, who.Rule = cursorV, RulePerson
-	value, err := encode(who)
-	if err != nil {
-		return err
-	}
-	return s.sink.Put(ctx, a, graph.CursorWrite{Parts: []string{cursorPerson, key}, Value: value})
+	return s.sink.Put(ctx, a, graph.CursorWrite{Parts: []string{cursorPerson, key}, Value: cursor})
 }
 
 // removePeople removes those of whom no commit is left.
-func (s *scanner) removePeople(ctx context.Context, alive map[string]bool) error {
-	for _, key := range slices.Sorted(maps.Keys(s.people)) {
-		if alive[key] {
+func (s *scanner) removePeople(ctx context.Context) error {
+	known, err := s.knownPeople(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(known)) {
+		if s.people[key] != nil {
 			continue
 		}
 		cursor := graph.CursorWrite{Parts: []string{cursorPerson, key}}

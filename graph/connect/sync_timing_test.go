@@ -1,4 +1,4 @@
-package transport_test
+package connect_test
 
 import (
 	"fmt"
