@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"github.com/cloister-os/cloister/ui/view"
 )
 
@@ -72,8 +74,15 @@ func (u *pages) importFrames(r *http.Request, p view.Page) iter.Seq2[frame, erro
 				yield(frame{}, err)
 				return
 			}
-			f := frame{html: view.ImportLive(p, i), last: i == nil || !i.Running}
-			if i != nil && i.Stage != said {
+			f := frame{html: view.ImportLive(p, i, false), last: i == nil || !i.Running}
+			if f.last {
+				list, err := u.Models.List(r.Context(), who(r))
+				if err != nil {
+					yield(frame{}, err)
+					return
+				}
+				f.html, f.say = templ.Join(view.ImportLive(p, i, true), view.ModelList(p, list)), "The import has ended"
+			} else if i.Stage != said {
 				f.say, said = i.Stage, i.Stage
 			}
 			if !yield(f, nil) || f.last {

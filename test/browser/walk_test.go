@@ -3,11 +3,11 @@ package browser
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -28,7 +28,7 @@ func TestWholeWalkByKeyboard(t *testing.T) {
 	w := uitest.Empty()
 	s := serve(t, w)
 	c := launch(t, s.spki).tab(t, s)
-	downloads := c.keepDownloads(t)
+	files := c.keepFiles(t)
 	c.set(t, look{"light", 1280})
 
 	c.at(t, "/", 200) // leads to setup; its first field has the focus
@@ -77,7 +77,7 @@ func TestWholeWalkByKeyboard(t *testing.T) {
 	c.enter(t, "/audit/export")
 	c.tabTo(t, "Download the bundle")
 	c.press(t, kb.Enter)
-	if name := downloads.wait(t); name != "cloister-audit.bundle" {
+	if name := filepath.Base(files.wait(t)); name != "cloister-audit.bundle" {
 		t.Errorf("the download is called %q", name)
 	}
 }
@@ -246,30 +246,4 @@ func (c *chrome) text(t testing.TB, selector string) (s string) {
 	t.Helper()
 	c.run(t, chromedp.Evaluate(fmt.Sprintf(`document.querySelector(%q).textContent`, selector), &s))
 	return s
-}
-
-// downloads tells the names of files that the browser was given.
-type downloads struct{ names chan string }
-
-func (c *chrome) keepDownloads(t testing.TB) downloads {
-	t.Helper()
-	d := downloads{make(chan string, 8)}
-	chromedp.ListenTarget(c.ctx, func(ev any) {
-		if e, ok := ev.(*browser.EventDownloadWillBegin); ok {
-			d.names <- e.SuggestedFilename
-		}
-	})
-	c.run(t, browser.SetDownloadBehavior(browser.SetDownloadBehaviorBehaviorAllow).WithDownloadPath(t.TempDir()).WithEventsEnabled(true))
-	return d
-}
-
-func (d downloads) wait(t testing.TB) string {
-	t.Helper()
-	select {
-	case name := <-d.names:
-		return name
-	case <-time.After(30 * time.Second):
-		t.Fatal("no download began")
-		return ""
-	}
 }

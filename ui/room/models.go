@@ -3,6 +3,7 @@ package room
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/models/pack"
@@ -83,6 +84,9 @@ func (s models) Remove(ctx context.Context, p auth.Principal, name string) error
 	return unknown(s.cfg.Packs.Remove(ctx, p, name))
 }
 
+// importShown is for how long the end of an import is shown.
+const importShown = 10 * time.Minute
+
 // importing is the newest import that was begun on a page.
 type importing struct {
 	mu    sync.Mutex
@@ -115,7 +119,7 @@ func (s models) Import(ctx context.Context, p auth.Principal, path string) error
 			s.packs.set(func(i *view.Import) { i.Done, i.Total = done, total })
 		}})
 		s.packs.set(func(i *view.Import) {
-			i.Running = false
+			i.Running, i.Ended = false, time.Now()
 			if err != nil {
 				i.Error = ui.Sentence(err)
 			}
@@ -131,5 +135,8 @@ func (s models) Importing(ctx context.Context, p auth.Principal) (*view.Import, 
 	}
 	s.packs.mu.Lock()
 	defer s.packs.mu.Unlock()
+	if i := s.packs.state; i != nil && !i.Running && time.Since(i.Ended) > importShown {
+		s.packs.state = nil
+	}
 	return s.packs.state, nil
 }

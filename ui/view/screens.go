@@ -293,6 +293,7 @@ type Import struct {
 	Stage       string
 	Done, Total int64
 	Error       string
+	Ended       time.Time
 }
 
 // Licence is a model's licence in full.
