@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloister-os/cloister/agents/library"
@@ -35,6 +36,7 @@ import (
 	"github.com/cloister-os/cloister/node/api"
 	"github.com/cloister-os/cloister/node/config"
 	"github.com/cloister-os/cloister/node/health"
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
 	"github.com/cloister-os/cloister/store/consensus"
 )
@@ -69,20 +71,31 @@ type Node struct {
 	setup    *Setup // nil when setup is complete
 	server   *http.Server
 	requests health.Requests
+
+	freeBytes func(dir string) (int64, error) // tests fill disks with it; nil = ask the disk
 }
 
-// Open starts a node and returns when it is ready to be served. Close it
-// whatever happens after.
+// Open starts a node and returns when it is ready to be served. After an error
+// nothing is left open; otherwise Close it whatever happens after.
 func Open(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, version: version, log: log, started: time.Now(), rooms: newRooms(log)}
+	n := newNode(cfg, version, log)
+	return n, n.start(ctx)
+}
+
+func newNode(cfg config.Config, version string, log *slog.Logger) *Node {
+	return &Node{cfg: cfg, version: version, log: log, started: time.Now(), rooms: newRooms(log)}
+}
+
+// start opens every room, or none.
+func (n *Node) start(ctx context.Context) error {
 	for _, open := range []func(context.Context) error{
 		n.openListener, n.openDisk, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
-			return nil, errors.Join(err, n.rooms.Close())
+			return errors.Join(err, n.rooms.Close())
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // Serve answers requests until the context ends or the node cannot go on.
@@ -143,7 +156,7 @@ func (n *Node) openSeal(context.Context) (err error) {
 
 func (n *Node) openStore(ctx context.Context) (err error) {
 	n.store, err = consensus.Open(ctx, consensus.Config{
-		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes,
+		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes, FreeBytes: n.freeBytes,
 	})
 	if err != nil {
 		return err
@@ -226,7 +239,9 @@ func (n *Node) openRuns(context.Context) (err error) {
 	return nil
 }
 
-const stopWithin = 10 * time.Second
+// stopWithin is how long requests under way may take when the node stops. Event
+// streams never end by themselves, so they are cut after it.
+const stopWithin = 2 * time.Second
 
 // openDoor joins everything behind one handler; Serve answers with it.
 func (n *Node) openDoor(ctx context.Context) error {
@@ -242,18 +257,26 @@ func (n *Node) openDoor(ctx context.Context) error {
 		return err
 	}
 	n.server = server(h, c, n.log)
+	requests, cut := context.WithCancel(context.Background())
+	n.server.BaseContext = func(net.Listener) context.Context { return requests }
 	n.rooms.opened("the server", func() error {
+		defer cut()
 		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 		defer cancel()
-		if err := n.server.Shutdown(ctx); err != nil {
-			return n.server.Close() // event streams never end by themselves
+		if err := n.server.Shutdown(ctx); err == nil {
+			return nil
 		}
-		return nil
+		cut()
+		return n.server.Close()
 	})
 	return nil
 }
 
 func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
+	question = strings.TrimSpace(question)
+	if question == "" || len(question) > answer.MaxQuestionBytes {
+		return "", fmt.Errorf("%w: %w", store.ErrInvalid, answer.ErrQuestion)
+	}
 	return n.runs.StartOnce(ctx, p, key, library.AnswerName, answer.Question{Text: question})
 }
 

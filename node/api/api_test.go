@@ -281,6 +281,8 @@ func TestErrorsAreProblemsAndTellNothing(t *testing.T) {
 		{"too long", http.MethodPost, "/api/v1/ask", wire.Question{Question: strings.Repeat("x", 5000)}, http.StatusUnprocessableEntity, "question"},
 		{"huge", http.MethodPost, "/api/v1/ask", wire.Question{Question: strings.Repeat("x", 100_000)}, http.StatusRequestEntityTooLarge, "large"},
 		{"no source", http.MethodGet, "/api/v1/sources/none", nil, http.StatusNotFound, "none"},
+		{"short password", http.MethodPost, "/api/v1/setup", wire.Setup{Code: "x", User: "eve", Password: "x"}, http.StatusConflict, "setup"},
+		{"bad scope", http.MethodPost, "/api/v1/keys", wire.NewKey{Name: "k", Scopes: []string{"everything"}}, http.StatusUnprocessableEntity, "scope"},
 		{"bad policy", http.MethodPut, "/api/v1/policies/p", wire.NewPolicy{Text: `@id("p") permit nonsense`}, http.StatusUnprocessableEntity, "policy"},
 		{"other policy", http.MethodPut, "/api/v1/policies/p", wire.NewPolicy{Text: `@id("q") permit (principal, action, resource);`}, http.StatusUnprocessableEntity, "differ"},
 		{"no policy", http.MethodDelete, "/api/v1/policies/none", nil, http.StatusNotFound, "policy"},
@@ -299,6 +301,29 @@ func TestErrorsAreProblemsAndTellNothing(t *testing.T) {
 				t.Errorf("headers %v", resp.Header)
 			}
 		})
+	}
+}
+
+func TestAWrongSetupCodeIsSlowedAndNeverLockedForEver(t *testing.T) {
+	h := open(t)
+	// Setup is done: the door is shut, and says so.
+	h.do(t, "", http.MethodPost, "/api/v1/setup", wire.Setup{Code: "x", User: "eve", Password: "correct horse battery staple"}, http.StatusConflict, nil)
+	slowed := false
+	for range 20 {
+		resp := h.send(t, "", http.MethodPost, "/api/v1/login", wire.Login{User: "ada", Password: "wrong"}, "")
+		switch resp.StatusCode {
+		case http.StatusTooManyRequests:
+			slowed = true
+			if after := resp.Header.Get("Retry-After"); after == "" || after == "0" {
+				t.Errorf("Retry-After %q", after)
+			}
+		case http.StatusUnauthorized:
+		default:
+			t.Fatalf("status %d", resp.StatusCode)
+		}
+	}
+	if !slowed {
+		t.Error("twenty wrong passwords were not slowed")
 	}
 }
 

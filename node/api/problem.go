@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/models"
 	"github.com/cloister-os/cloister/node/api/wire"
@@ -28,6 +31,12 @@ type kind struct {
 // is the only place that does. A kind with show may tell its text to whoever
 // asked; the others say only what to do.
 var kinds = []kind{
+	{session.ErrMisplacedKey, http.StatusBadRequest, "A secret was given in the wrong place.", true, ""},
+	{session.ErrKeySpec, http.StatusUnprocessableEntity, "The key cannot be made.", true, ""},
+	{session.ErrPassword, http.StatusUnprocessableEntity, "Choose another password.", true, ""},
+	{session.ErrName, http.StatusUnprocessableEntity, "That is not a user name.", true, ""},
+	{session.ErrSetupDone, http.StatusConflict, "Setup has been done.", true, ""},
+	{session.ErrSetupCode, http.StatusForbidden, "The setup code is wrong.", true, ""},
 	{auth.ErrUnauthenticated, http.StatusUnauthorized, "Sign in first.", true, ""},
 	{auth.ErrThrottled, http.StatusTooManyRequests, "Too many attempts.", true, "5"},
 	{auth.ErrDenied, http.StatusForbidden, "Not permitted.", true, ""},
@@ -78,8 +87,13 @@ func (a *API) problem(ctx context.Context, err error) error {
 		if errors.As(err, &denied) {
 			p.Policy, p.Record = first(denied.Policies, "default-deny"), &denied.Record
 		}
-		if k.retry != "" {
-			return &retryable{p, k.retry}
+		after := k.retry
+		var slow *session.ThrottledError
+		if errors.As(err, &slow) {
+			after = strconv.Itoa(max(1, int(math.Ceil(slow.RetryAfter.Seconds()))))
+		}
+		if after != "" {
+			return &retryable{p, after}
 		}
 		return p
 	}
