@@ -117,6 +117,9 @@ type Engine interface {
 	// model's window are split and their vectors averaged.
 	Embed(ctx context.Context, permit *guard.Permit, model string, texts []string) ([][]float32, Usage, error)
 
+	// Room returns ErrNoSpace when so many bytes of models would leave less free
+	// disk than the reserve.
+	Room(bytes int64) error
 	// Put stores a blob under its digest and verifies it; what an interrupted Put
 	// left is continued: r still begins at the blob's first byte.
 	Put(ctx context.Context, permit *guard.Permit, model string, want Digest, size int64, r io.Reader) error

@@ -7,7 +7,6 @@ import (
 	"math"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
@@ -15,18 +14,21 @@ import (
 )
 
 // Bounds of an embedding call. The child refuses a text of more than 512
-// tokens, truncation asked for or not, and has no call that counts tokens.
-// English takes about four bytes a token, so a part of 1,200 bytes nearly always
-// fits; one that does not is halved until it does. No tokenizer makes more
-// tokens than bytes, so parts of safeBytes always fit.
+// tokens, truncation asked for or not, and has no call that counts tokens. So a
+// text's tokens are estimated, generously (weight), and a part that does not fit
+// all the same is halved until it does: no tokenizer makes more tokens than
+// bytes, so parts of safeBytes always fit.
 const (
 	maxTexts      = 512
 	maxTextBytes  = 256 << 10
 	maxEmbedBytes = 4 << 20
-	partBytes     = 1200
+	partWeight    = 460 * weightOfToken
 	safeBytes     = 480
 	batchParts    = 16 // in one request: bounds what one failure repeats and what others wait for
 )
+
+// weightOfToken makes weight a whole number: a tenth of a token.
+const weightOfToken = 10
 
 // Embed implements models.Engine. An empty text has the vector of a space.
 func (e *Engine) Embed(ctx context.Context, permit *guard.Permit, model string, texts []string) ([][]float32, models.Usage, error) {
@@ -39,7 +41,7 @@ func (e *Engine) Embed(ctx context.Context, permit *guard.Permit, model string, 
 	}
 	var parts []part
 	for i, text := range texts {
-		for _, piece := range split(text, partBytes) {
+		for _, piece := range split(text, partWeight) {
 			parts = append(parts, part{text: piece, of: i})
 		}
 	}
@@ -80,8 +82,7 @@ func checkTexts(model string, texts []string) error {
 }
 
 // embedParts adds the parts' vectors, weighted by length, to the sums of their
-// texts. Parts that turn out too long are halved, so the recursion is at most
-// log2(partBytes / safeBytes) + 1 deep after single parts are reached.
+// texts. Parts that turn out too long are halved, which ends at safeBytes.
 func (e *Engine) embedParts(ctx context.Context, model string, parts []part, sums [][]float32, usage *models.Usage) error {
 	vectors, err := e.embedOnce(ctx, model, parts, usage)
 	if died(err) {
@@ -117,7 +118,7 @@ func (e *Engine) embedHalves(ctx context.Context, model string, parts []part, su
 		return why
 	}
 	var smaller []part
-	for _, piece := range split(p.text, max(safeBytes, len(p.text)/2+1)) {
+	for _, piece := range split(p.text, max(weightOfToken, weigh(p.text)/2+1)) {
 		smaller = append(smaller, part{text: piece, of: p.of})
 	}
 	return e.embedParts(ctx, model, smaller, sums, usage)
@@ -164,7 +165,27 @@ func (e *Engine) embedOnce(ctx context.Context, model string, parts []part, usag
 	return reply.Embeddings, nil
 }
 
-// split cuts a text into parts of at most limit bytes, after white space where
+// weight estimates what a character adds to a text's tokens: English has a
+// token for four to five letters, identifiers for two to three; digits, signs and
+// other scripts may have one each.
+func weight(r rune) int {
+	switch {
+	case 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z':
+		return 4
+	case r == ' ' || r == '\n' || r == '\t' || r == '\r':
+		return 1
+	}
+	return weightOfToken
+}
+
+func weigh(text string) (sum int) {
+	for _, r := range text {
+		sum += weight(r)
+	}
+	return sum
+}
+
+// split cuts a text into parts of at most limit weight, after white space where
 // there is some in a part's second half, and never inside a character.
 func split(text string, limit int) []string {
 	text = strings.ToValidUTF8(text, "�")
@@ -172,18 +193,22 @@ func split(text string, limit int) []string {
 		return []string{" "}
 	}
 	var parts []string
-	for len(text) > limit {
-		cut := limit
-		for cut > 0 && !utf8.RuneStart(text[cut]) {
-			cut--
+	begin, space, sum := 0, 0, 0
+	for at, r := range text {
+		if sum+weight(r) > limit {
+			cut := at
+			if space-begin > (at-begin)/2 {
+				cut = space
+			}
+			parts = appendText(parts, text[begin:cut])
+			begin, space, sum = cut, cut, weigh(text[cut:at])
 		}
-		if space := strings.LastIndexAny(text[:cut], " \t\n\r"); space >= limit/2 {
-			cut = space + 1
+		sum += weight(r)
+		if r == ' ' || r == '\n' || r == '\t' {
+			space = at + 1
 		}
-		parts = appendText(parts, text[:cut])
-		text = text[cut:]
 	}
-	return appendText(parts, text)
+	return appendText(parts, text[begin:])
 }
 
 func appendText(parts []string, text string) []string {

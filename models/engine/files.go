@@ -76,7 +76,7 @@ func (e *Engine) fill(ctx context.Context, f *os.File, want models.Digest, size 
 	if err != nil {
 		return err
 	}
-	if err := e.room(size - have); err != nil {
+	if err := e.Room(size - have); err != nil {
 		return err
 	}
 	for have < size {
@@ -144,8 +144,8 @@ func shortRead(err error) error {
 	return err
 }
 
-// room refuses to write what would leave less than the reserve.
-func (e *Engine) room(bytes int64) error {
+// Room implements models.Engine.
+func (e *Engine) Room(bytes int64) error {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(e.config.Dir, &s); err != nil {
 		return fmt.Errorf("ask for free disk space: %w", err)
@@ -178,7 +178,7 @@ func (e *Engine) Create(ctx context.Context, permit *guard.Permit, s models.Spec
 		files[name] = "sha256:" + string(digest)
 		sources = append(sources, digest)
 	}
-	if err := e.room(bytes); err != nil {
+	if err := e.Room(bytes); err != nil {
 		return err
 	}
 	before, err := e.used()

@@ -378,6 +378,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"/v1/embeddings", `{"model":"default","input":[[1,2]]}`, "token numbers"},
 		{"/v1/embeddings", `{"model":"default","input":"x","dimensions":3}`, "dimensions"},
 		{"/v1/embeddings", `{"model":"talker","input":"x"}`, "not for embeddings"},
+		{"/v1/embeddings", `{"model":"cl_0123456789abcdef_0123456789","input":"x"}`, "API key was given where a name belongs"},
 	}
 	for _, c := range cases {
 		res, body := d.post(t, c.path, c.body)

@@ -103,7 +103,7 @@ func explain(err error) (int, apiError) {
 	case errors.Is(err, models.ErrNoModel):
 		e.Code = "model_not_found"
 		return http.StatusNotFound, e
-	case errors.Is(err, models.ErrInvalid):
+	case errors.Is(err, models.ErrInvalid), errors.Is(err, store.ErrInvalid):
 		e.Code = "invalid_request"
 		return http.StatusBadRequest, e
 	}

@@ -29,6 +29,7 @@ const Width = 16
 // alike.
 type Engine struct {
 	Words     []string                  // what a completion says
+	Free      int64                     // bytes of free disk; 0 = no end
 	Fail      error                     // ends a completion after its words, or an embedding
 	Gate      chan struct{}             // when set, each word waits for one value
 	CreateErr func(s models.Spec) error // when set, asked before a model is made
@@ -111,6 +112,14 @@ func letters(text string) []float32 {
 		v[i] /= float32(math.Sqrt(sum))
 	}
 	return v
+}
+
+// Room implements models.Engine.
+func (e *Engine) Room(bytes int64) error {
+	if e.Free > 0 && bytes > e.Free {
+		return models.Fail(models.ErrNoSpace, "not enough free disk space")
+	}
+	return nil
 }
 
 // Put implements models.Engine.

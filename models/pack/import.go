@@ -144,6 +144,9 @@ func (i *importing) pack(ctx context.Context, r io.Reader, src Source) (Result, 
 		return Result{}, invalid("nobody whom this installation trusts vouches for it: add the signer's key to the configuration, or get a signed pack")
 	}
 	i.total = p.manifest.Bytes()
+	if err := i.room(ctx, p); err != nil {
+		return Result{}, err
+	}
 	res := Result{Pack: p.manifest.Name + " " + p.manifest.Version, Trust: p.trust}
 	for _, m := range p.manifest.Models {
 		entry, err := i.model(ctx, p, m)
@@ -162,6 +165,17 @@ func (i *importing) pack(ctx context.Context, r io.Reader, src Source) (Result, 
 		return Result{}, err
 	}
 	return res, nil
+}
+
+// room asks for the disk space of all models that are not here yet.
+func (i *importing) room(ctx context.Context, p *reader) error {
+	var needs int64
+	for _, m := range p.manifest.Models {
+		if entry := i.entry(p, m, ""); !i.have(ctx, entry) {
+			needs += entry.Bytes
+		}
+	}
+	return i.service.config.Engine.Room(needs)
 }
 
 // checkWhole compares the hash of all bytes with the one the sender gave.

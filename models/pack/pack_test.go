@@ -314,6 +314,18 @@ func rebuiltWithMore(t *testing.T, m Manifest, c contents, manifest []byte) []by
 	return rebuilt(t, manifest, append(files, [2]string{"extra", "x"})...)
 }
 
+func TestADiskThatIsTooFullIsSaidBeforeAByteIsWritten(t *testing.T) {
+	d := open(t, nil)
+	d.engine.Free = 100_000 // room for one of the two models
+	m, c := sample()
+	_, err := d.stream(t, build(t, m, c, nil), Options{})
+	oneSentence(t, err, "disk space")
+	if !errors.Is(err, models.ErrNoSpace) {
+		t.Errorf("%v is not models.ErrNoSpace", err)
+	}
+	d.empty(t)
+}
+
 func TestAnEngineThatRefusesLeavesNothing(t *testing.T) {
 	d := open(t, nil)
 	d.engine.CreateErr = func(s models.Spec) error {

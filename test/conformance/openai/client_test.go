@@ -28,7 +28,7 @@ import (
 // python returns an interpreter that has the client, installing it once under
 // build/ from the versions pinned in testdata.
 var python = sync.OnceValues(func() (string, error) {
-	dir, err := filepath.Abs(filepath.Join("..", "..", "..", "build", "clients", "openai"))
+	dir, err := filepath.Abs(filepath.Join("..", "..", "..", "build", ".clients", "openai"))
 	if err != nil {
 		return "", err
 	}

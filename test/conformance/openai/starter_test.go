@@ -1,6 +1,7 @@
 package openai_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,20 @@ func TestTheStarterPackEmbedsByMeaning(t *testing.T) {
 	t.Logf("first embedding after %v by %s", time.Since(began), e.Model())
 	if near, far := dot(v[0], v[1]), dot(v[0], v[2]); near < far+0.3 || e.Dimensions() != 384 || len(v[0]) != 384 {
 		t.Errorf("alike %v, unlike %v, %d dimensions", near, far, e.Dimensions())
+	}
+}
+
+func TestTheStarterPackEmbedsTextsOfAnyLength(t *testing.T) {
+	h := open(t)
+	h.starter(t)
+	dense := strings.Repeat("7;§", 500) // nearly a token a byte
+	prose := strings.Repeat("The invoice must be paid within thirty days. ", 50)
+	v, err := h.gateway.Embedder(guardtest.Node()).Embed(t.Context(), []string{dense, prose, "The invoice must be paid within thirty days."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if near, far := dot(v[1], v[2]), dot(v[0], v[2]); near < far+0.3 {
+		t.Errorf("the same sentence many times: %v, unlike text: %v", near, far)
 	}
 }
 
