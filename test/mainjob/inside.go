@@ -24,6 +24,7 @@ import (
 type job struct {
 	dir, binary, verifier string
 	pack                  string // "" = without any model
+	checkout              string // the project's own checkout as the data set; "" = a generated world
 	seed                  uint64
 	setup                 struct {
 		URL, CA, Fingerprint, Code string
@@ -69,6 +70,10 @@ func (j *job) walk(ctx context.Context) (*report, error) {
 }
 
 func (j *job) makeWorld(context.Context, *report) (err error) {
+	if j.checkout != "" {
+		j.world, err = world.Ourselves(filepath.Join(j.dir, "world"), j.checkout)
+		return err
+	}
 	j.world, err = world.New(filepath.Join(j.dir, "world"), j.seed)
 	return err
 }

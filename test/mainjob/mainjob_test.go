@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +39,7 @@ func inside() int {
 		return 2
 	}
 	j := &job{dir: os.Getenv("MAINJOB_DIR"), binary: os.Getenv("MAINJOB_BINARY"), verifier: os.Getenv("MAINJOB_VERIFIER"),
-		pack: os.Getenv("MAINJOB_PACK"), seed: seed, log: os.Stdout}
+		pack: os.Getenv("MAINJOB_PACK"), checkout: os.Getenv("MAINJOB_CHECKOUT"), seed: seed, log: os.Stdout}
 	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
 	defer cancel()
 	r, err := j.walk(ctx)
@@ -56,14 +58,26 @@ func inside() int {
 	return 0
 }
 
-func TestMainJobWithTextSearchAlone(t *testing.T) { mainJob(t, "") }
+func TestMainJobWithTextSearchAlone(t *testing.T) { mainJob(t, "", "") }
+
+// TestMainJobOnOurselves asks about this project's own history and documentation.
+func TestMainJobOnOurselves(t *testing.T) {
+	checkout, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("git", "-C", checkout, "rev-parse", "--is-shallow-repository").Output(); err != nil || strings.TrimSpace(string(out)) != "false" {
+		t.Skip("this checkout has no whole history to ask about")
+	}
+	mainJob(t, "", checkout)
+}
 
 func TestMainJobWithTheStarterPack(t *testing.T) {
 	pack := built(t, "packs/starter.pack")
 	if _, err := os.Stat(pack); err != nil {
 		t.Skip("there is no starter pack: run make starter")
 	}
-	mainJob(t, pack)
+	mainJob(t, pack, "")
 }
 
 // built is the path of something that make has built.
@@ -76,7 +90,7 @@ func built(t *testing.T, name string) string {
 	return path
 }
 
-func mainJob(t *testing.T, pack string) {
+func mainJob(t *testing.T, pack, checkout string) {
 	if why := sink.Reason(); why != "" {
 		t.Skip(why)
 	}
@@ -89,7 +103,7 @@ func mainJob(t *testing.T, pack string) {
 	}
 	t.Logf("seed %d (repeat with CLOISTER_SEED=%d)", seed, seed)
 	s := sink.New(t)
-	r := walkInside(t, s, pack, seed)
+	r := walkInside(t, s, pack, checkout, seed)
 	if frames := s.Frames(); len(frames) > 0 {
 		t.Errorf("%d packets left the building, the first of them: %s", len(frames), frames[0])
 	}
@@ -97,11 +111,11 @@ func mainJob(t *testing.T, pack string) {
 	planted(t, s)
 }
 
-func walkInside(t *testing.T, s *sink.Sink, pack string, seed uint64) *report {
+func walkInside(t *testing.T, s *sink.Sink, pack, checkout string, seed uint64) *report {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := s.Command(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "MAINJOB=walk", "MAINJOB_DIR="+dir, fmt.Sprintf("MAINJOB_SEED=%d", seed), "MAINJOB_PACK="+pack,
+	cmd.Env = append(os.Environ(), "MAINJOB=walk", "MAINJOB_DIR="+dir, fmt.Sprintf("MAINJOB_SEED=%d", seed), "MAINJOB_PACK="+pack, "MAINJOB_CHECKOUT="+checkout,
 		"MAINJOB_BINARY="+built(t, "cloister"), "MAINJOB_VERIFIER="+built(t, "cloister-verify"))
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
