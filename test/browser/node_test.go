@@ -328,7 +328,8 @@ func (c *chrome) keepFiles(t testing.TB) *keptFiles {
 			}
 		}
 	})
-	c.run(t, browser.SetDownloadBehavior(browser.SetDownloadBehaviorBehaviorAllow).WithDownloadPath(f.dir).WithEventsEnabled(true))
+	c.run(t, browser.SetDownloadBehavior(browser.SetDownloadBehaviorBehaviorAllow).WithDownloadPath(f.dir).WithEventsEnabled(true).
+		WithBrowserContextID(chromedp.FromContext(c.ctx).BrowserContextID))
 	return f
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cloister-os/cloister/auth"
@@ -118,7 +117,7 @@ func (s citations) at(snap store.Snapshot, id graph.RecordID, c ui.Cite) (view.C
 		out.Title = id.Native
 	}
 	if t := rec.Time(); !t.IsZero() {
-		out.Facts = append(out.Facts, view.Fact{Name: "Dated", Text: t.Format(time.RFC1123)})
+		out.Facts = append(out.Facts, view.Fact{Name: "Dated", Text: view.Moment(t)})
 	}
 	if rec.Extract != "" {
 		out.Facts = append(out.Facts, view.Fact{Name: "Extracted by", Text: rec.Extract})

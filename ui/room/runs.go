@@ -190,8 +190,9 @@ func spans(text string) []view.Span {
 }
 
 func showCitation(n int, c answer.Citation, id string) view.Citation {
+	kind, native := parts(c.Record)
 	v := view.Citation{
-		N: n, Kind: kindOf(c.Record), Source: c.Source, Title: c.Title, URI: c.URI, Text: c.Text, Version: uint64(c.Version), SHA256: c.SHA256,
+		N: n, Kind: kind, Source: c.Source, Title: c.Title, URI: native, Text: c.Text, Version: uint64(c.Version), SHA256: c.SHA256,
 		URL: ui.CiteURL(ui.Cite{Source: c.Source, Record: c.Record, Version: uint64(c.Version), Start: int64(c.Start), End: int64(c.End), SHA256: c.SHA256}, id),
 	}
 	if v.Title == "" {
@@ -201,13 +202,16 @@ func showCitation(n int, c answer.Citation, id string) view.Citation {
 	return v
 }
 
-// kindOf is the stream of a record by its name.
-func kindOf(record string) string {
+// parts are the stream of a record and what a person knows it by there.
+func parts(record string) (kind, native string) {
 	id, err := graph.ParseRecordID(record)
 	if err != nil {
-		return ""
+		return "", record
 	}
-	return id.Stream
+	if id.Stream == graph.StreamCommit && len(id.Native) > 12 {
+		return id.Stream, id.Native[:12]
+	}
+	return id.Stream, id.Native
 }
 
 // freshen adds how each source stands now to how fresh it was.

@@ -147,7 +147,7 @@ func CitePage(p Page, c Cited) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				if !c.Newer.IsZero() {
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "The newer version was read&nbsp;")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "The newer version is dated&nbsp;")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
