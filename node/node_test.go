@@ -185,6 +185,15 @@ func TestAFullDiskStopsWritingAndFreeingSpaceBringsItBack(t *testing.T) {
 		status, p = s.call(t, http.MethodPost, "/api/v1/keys", key, nil)
 		return status == http.StatusCreated
 	})
+	s.close(t)
+	free.Store(1 << 20)
+	n = newNode(settings(s.cfg.Data), "test", silent)
+	n.freeBytes = func(string) (int64, error) { return free.Load(), nil }
+	again := serve(t, n)
+	again.token = s.token
+	if status, p := again.call(t, http.MethodGet, "/api/v1/status", nil, nil); status != http.StatusInsufficientStorage || !strings.Contains(p.Detail, "free some space") {
+		t.Errorf("after a start on a full disk: %d %+v", status, p)
+	}
 }
 
 func eventually(t *testing.T, what string, is func() bool) {

@@ -67,6 +67,17 @@ func (p *Policies) List() []Policy { return p.now().list() }
 
 // Seed writes the starter policies if that was never done.
 func (p *Policies) Seed(ctx context.Context) error {
+	// A node whose disk is full starts all the same once this was done.
+	err := p.store.View(ctx, store.Local, func(s store.Snapshot) error {
+		_, err := s.Get(seeded.Key())
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("look for the starter policies: %w", err)
+	}
 	texts, err := split(Starter)
 	if err != nil {
 		return fmt.Errorf("starter policies: %w", err)

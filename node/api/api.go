@@ -58,6 +58,7 @@ func New(cfg Config) (*API, error) {
 	c := huma.DefaultConfig("Cloister", "1")
 	c.Info.Description = "Everything that Cloister does. Sign in with POST /api/v1/login or use an API key, and send the token as Authorization: Bearer."
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "/api/v1/openapi", "", "", nil
+	c.Transformers = append(c.Transformers, invalid)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer", Description: "A session's token or an API key"}}
 	a.huma = humago.New(a.mux, c)
 	a.huma.UseMiddleware(a.authenticate)
