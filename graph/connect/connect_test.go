@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
@@ -433,7 +434,7 @@ func TestPrintableNamesStayDistinct(t *testing.T) {
 			t.Errorf("%q and %q are both %q", was, n, p)
 		}
 		seen[p] = n
-		if strings.ContainsAny(p, "\x01\n\u202e\xff") {
+		if strings.ContainsAny(p, "\x01\n\u202e") || !utf8.ValidString(p) {
 			t.Errorf("%q is shown as %q", n, p)
 		}
 	}

@@ -25,7 +25,8 @@ func TestInterruptedSyncsEndWhereAFreshOneDoes(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "keep.md", "always here")
 			st := storetest.NewModel(nil)
-			gappy := &connecttest.Gappy{Store: st, Fail: func(int) bool { return dice.IntN(3) == 0 }}
+			cuts := rand.New(rand.NewPCG(seed, 2)) // drawn from by the sync, dice by the test
+			gappy := &connecttest.Gappy{Store: st, Fail: func(int) bool { return cuts.IntN(3) == 0 }}
 			b := connecttest.Open(t, gappy, files.New())
 			if _, err := b.Service.Add(t.Context(), guardtest.Admin(), graph.Source{Name: "docs", Kind: "files", Path: dir}); err != nil {
 				t.Fatal(err)
