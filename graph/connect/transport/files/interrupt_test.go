@@ -31,14 +31,14 @@ func TestInterruptedSyncsEndWhereAFreshOneDoes(t *testing.T) {
 			if _, err := b.Service.Add(t.Context(), guardtest.Admin(), graph.Source{Name: "docs", Kind: "files", Path: dir}); err != nil {
 				t.Fatal(err)
 			}
-			for range 5 {
-				for range 60 {
+			for round := range 5 {
+				for serial := range 60 {
 					name := fmt.Sprintf("d%d/f%d.md", dice.IntN(3), dice.IntN(60))
 					if dice.IntN(4) == 0 {
 						_ = os.Remove(filepath.Join(dir, name)) // it may not be there
 						continue
 					}
-					write(t, dir, name, fmt.Sprintf("# Title %d\n\n%s\n", dice.IntN(9), strings.Repeat("Some words. ", dice.IntN(20)*dice.IntN(20)*dice.IntN(20))))
+					write(t, dir, name, fmt.Sprintf("# Title %d.%d\n\n%s\n", round, serial, strings.Repeat("Some words. ", dice.IntN(20)*dice.IntN(20)*dice.IntN(20))))
 				}
 				b.Try("docs")
 			}
