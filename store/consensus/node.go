@@ -132,9 +132,8 @@ func (n *Node) open() (err error) {
 	if n.machine, err = machine.Open(n.cfg.Machine); err != nil {
 		return err
 	}
-	n.snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.log))
-	if err != nil {
-		return fmt.Errorf("open the snapshots: %w", err)
+	if n.snapshots, err = openSnapshots(dir, n.log); err != nil {
+		return err
 	}
 	if err := n.checkAge(); err != nil {
 		return err

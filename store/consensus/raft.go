@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -122,6 +123,51 @@ func (metadata) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (metadata) Release() {}
 
+// snapshotStore is raft's, and syncs the folder of a snapshot as well: raft syncs
+// a snapshot's files and the name of its folder, but not the files' names in it.
+type snapshotStore struct {
+	*raft.FileSnapshotStore
+	dir string
+}
+
+func openSnapshots(dir string, log *slog.Logger) (*snapshotStore, error) {
+	own := filepath.Join(dir, "snapshots")
+	if err := machine.MakeDir(own); err != nil { // raft would not sync its name
+		return nil, err
+	}
+	s, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(log))
+	if err != nil {
+		return nil, fmt.Errorf("open the snapshots: %w", err)
+	}
+	return &snapshotStore{s, own}, nil
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshotStore) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(v, index, term, c, ci, t)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshotSink{sink, filepath.Join(s.dir, sink.ID())}, nil
+}
+
+type snapshotSink struct {
+	raft.SnapshotSink
+	dir string
+}
+
+// Close implements raft.SnapshotSink. The log is cut after it.
+func (s *snapshotSink) Close() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return fmt.Errorf("sync the snapshot: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // logStore is raft-wal with what it needs around it: its own meta store, whose
 // lock raft-wal leaves behind when it is closed, and the end of the node on the
 // first error, since one failed append wedges it.
@@ -134,8 +180,8 @@ type logStore struct {
 const segmentBytes = 32 << 20
 
 func openLogStore(dir string, log *slog.Logger, fail func(error)) (*logStore, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the log's folder: %w", err)
+	if err := machine.MakeDir(dir); err != nil {
+		return nil, err
 	}
 	meta := &metadb.BoltMetaDB{}
 	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithLogger(raftLogger(log)), wal.WithSegmentSize(segmentBytes))

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dgraph-io/badger/v4/table"
+
 	"github.com/cloister-os/cloister/store"
 )
 
@@ -20,6 +22,7 @@ type mark struct {
 	index   uint64 // every group up to here is whole on disk
 	state   uint64 // discardTs of the databases: versions below them may be gone
 	history uint64
+	tables  [2]uint64 // highest number of a table's file that is on disk by name, state's and history's
 }
 
 // marks is the file with the durable mark: two slots written in turn, each with
@@ -33,13 +36,13 @@ type marks struct {
 const (
 	markMagic = "cloistermark 1\n\x00"
 	slotBytes = 4096 // a slot is never torn together with the other
-	slotUsed  = len(markMagic) + 4*8 + 4
+	slotUsed  = len(markMagic) + 6*8 + 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func openMarks(path string) (*marks, error) {
-	if err := makeDir(filepath.Dir(path)); err != nil {
+	if err := MakeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -73,13 +76,13 @@ func decodeMark(b []byte) (v mark, count uint64, ok bool) {
 		return mark{}, 0, false
 	}
 	n := func(i int) uint64 { return binary.BigEndian.Uint64(b[len(markMagic)+8*i:]) }
-	return mark{index: n(1), state: n(2), history: n(3)}, n(0), true
+	return mark{index: n(1), state: n(2), history: n(3), tables: [2]uint64{n(4), n(5)}}, n(0), true
 }
 
 // write makes the mark durable.
 func (m *marks) write(v mark) error {
 	b := append(make([]byte, 0, slotBytes), markMagic...)
-	for _, n := range []uint64{m.count + 1, v.index, v.state, v.history} {
+	for _, n := range []uint64{m.count + 1, v.index, v.state, v.history, v.tables[0], v.tables[1]} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
@@ -135,13 +138,14 @@ func (m *Machine) Sync() error {
 		return nil
 	}
 	m.unsynced.Store(0)
-	for _, db := range []string{"state", "history"} {
-		if err := syncMemtables(filepath.Join(g.dir, db)); err != nil {
-			return err
-		}
+	next := old
+	next.index = uint64(head.version)
+	var err error
+	if next.tables, err = g.syncFiles(); err != nil {
+		return err
 	}
 	m.mu.Lock()
-	next := g.retain.next(mark{uint64(head.version), old.state, old.history}, head)
+	next = g.retain.next(next, head)
 	m.mu.Unlock()
 	if err := g.marks.write(next); err != nil {
 		return err
@@ -151,15 +155,29 @@ func (m *Machine) Sync() error {
 	return nil
 }
 
+// syncFiles makes both databases durable as they are now and returns the highest
+// number of a table that each then holds for certain.
+func (g *generation) syncFiles() (tables [2]uint64, err error) {
+	for i, db := range []string{"state", "history"} {
+		if tables[i], err = syncMemtables(filepath.Join(g.dir, db)); err != nil {
+			return tables, fmt.Errorf("sync the database: %w", err)
+		}
+	}
+	return tables, nil
+}
+
 // syncMemtables syncs the folder of a database and every memtable's file in it.
 // A file that vanishes meanwhile has become a table, which is on disk. The
 // folder comes last, so that it holds the tables as well.
-func syncMemtables(dir string) error {
+func syncMemtables(dir string) (tables uint64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("sync the database: %w", err)
+		return 0, err
 	}
 	for _, e := range entries {
+		if id, ok := table.ParseFileID(e.Name()); ok {
+			tables = max(tables, id)
+		}
 		if !strings.HasSuffix(e.Name(), ".mem") {
 			continue
 		}
@@ -168,13 +186,33 @@ func syncMemtables(dir string) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("sync the database: %w", err)
+			return 0, err
 		}
 		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("sync the database: %w", err)
+			return 0, err
 		}
 	}
-	return syncDir(dir)
+	return tables, syncDir(dir)
+}
+
+// MakeDir creates a folder and those above it that are missing, for certain: the
+// name of each is on disk when it returns.
+func MakeDir(dir string) error {
+	dir = filepath.Clean(dir)
+	if fi, err := os.Stat(dir); err == nil {
+		if fi.IsDir() {
+			return nil
+		}
+		return fmt.Errorf("create the folder %s: a file is in its place", dir)
+	}
+	parent := filepath.Dir(dir)
+	if err := MakeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("create the folder: %w", err)
+	}
+	return syncDir(parent)
 }
 
 func syncDir(dir string) error {

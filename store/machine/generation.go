@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,10 +49,10 @@ func (m *Machine) openGeneration(n uint64) (*generation, error) {
 	if g.marks, err = openMarks(filepath.Join(g.dir, "mark")); err != nil {
 		return nil, err
 	}
-	if g.state, err = m.openDatabase(filepath.Join(g.dir, "state"), options.None); err != nil {
+	if g.state, err = m.openDatabase(filepath.Join(g.dir, "state"), options.None, g.marks.last.tables[0]); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
-	if g.history, err = m.openDatabase(filepath.Join(g.dir, "history"), options.Snappy); err != nil {
+	if g.history, err = m.openDatabase(filepath.Join(g.dir, "history"), options.Snappy, g.marks.last.tables[1]); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
@@ -66,7 +65,7 @@ func generationDir(dir string, gen uint64) string {
 // currentGeneration reads CURRENT, creates the first generation when there is
 // none, and removes what an interrupted Restore left.
 func currentGeneration(dir string) (uint64, error) {
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return 0, err
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "CURRENT"))
@@ -94,7 +93,7 @@ func currentGeneration(dir string) (uint64, error) {
 
 // setGeneration makes a generation current, for certain.
 func setGeneration(dir string, gen uint64) error {
-	if err := makeDir(generationDir(dir, gen)); err != nil {
+	if err := MakeDir(generationDir(dir, gen)); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, "CURRENT")
@@ -127,26 +126,6 @@ func removeGenerations(dir string, keep uint64) error {
 		}
 		if err := os.RemoveAll(g); err != nil {
 			return fmt.Errorf("remove an old generation of the data: %w", err)
-		}
-	}
-	return nil
-}
-
-// repair removes what a power cut can leave in a Badger folder and Badger does
-// not open with: a memtable's file that was created but whose length never
-// reached the disk. Nothing in it was under the durable mark, since the mark is
-// written only after each of these files is synced.
-func repair(dir string, log *slog.Logger) error {
-	all, err := filepath.Glob(filepath.Join(dir, "*.mem"))
-	if err != nil {
-		return err
-	}
-	for _, p := range all {
-		if fi, err := os.Stat(p); err == nil && fi.Size() == 0 {
-			log.Info("removed an empty memtable left by a power cut", "file", p)
-			if err := os.Remove(p); err != nil {
-				return fmt.Errorf("repair the database %s: %w", dir, err)
-			}
 		}
 	}
 	return nil

@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -176,9 +175,9 @@ func (m *Machine) adopt(g *generation) error {
 // take 5 memtables of 64 MB and 256 MB of cache. Writes are not synced, since
 // the raft log is; values stay in the tree, since Sync would not cover a value
 // log.
-func (m *Machine) openDatabase(dir string, c options.CompressionType) (*badger.DB, error) {
-	if err := repair(dir, m.log); err != nil {
-		return nil, err
+func (m *Machine) openDatabase(dir string, c options.CompressionType, tables uint64) (*badger.DB, error) {
+	if err := repair(dir, tables, m.log); err != nil {
+		return nil, fmt.Errorf("repair the database %s: %w", dir, err)
 	}
 	o := badger.DefaultOptions(dir).
 		WithLogger(badgerLog{m.log, m.failed}).
@@ -287,10 +286,3 @@ func (badgerLog) Infof(string, ...any) {}
 
 // Debugf implements badger.Logger.
 func (badgerLog) Debugf(string, ...any) {}
-
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create the folder %s: %w", dir, err)
-	}
-	return nil
-}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -64,12 +63,11 @@ func (m *Machine) build(number uint64, s *stageReader, head stageHead, at store.
 	if err := fill(g, s); err != nil {
 		return nil, errors.Join(err, g.close(), os.RemoveAll(dir))
 	}
-	for _, db := range []string{"state", "history"} {
-		if err := syncMemtables(filepath.Join(dir, db)); err != nil {
-			return nil, errors.Join(err, g.close())
-		}
+	tables, err := g.syncFiles()
+	if err != nil {
+		return nil, errors.Join(err, g.close())
 	}
-	if err := g.marks.write(mark{uint64(at), head.state, head.history}); err != nil {
+	if err := g.marks.write(mark{uint64(at), head.state, head.history, tables}); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
