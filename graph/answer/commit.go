@@ -242,7 +242,7 @@ func releaseOf(r *graph.Reader, id graph.EntityID) (Row, bool, error) {
 		if err != nil {
 			return Row{}, false, err
 		}
-		row, err := tagRow(r, c.Subject, RoleRelease)
+		row, err := tagRow(r, c.Subject, RoleRelease, c.Span)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
@@ -251,10 +251,11 @@ func releaseOf(r *graph.Reader, id graph.EntityID) (Row, bool, error) {
 	return Row{}, false, nil
 }
 
-// tagRow makes a release a row.
-func tagRow(r *graph.Reader, id graph.EntityID, role Role) (Row, error) {
+// tagRow makes a release a row. also is a range of its payload to cite beside
+// the name and the date: where it says that it contains a commit.
+func tagRow(r *graph.Reader, id graph.EntityID, role Role, also graph.Span) (Row, error) {
 	row := Row{Role: role, Values: map[Fact]string{}}
-	var spans []graph.Span
+	spans := []graph.Span{also}
 	for c, err := range r.Claims(id) {
 		if err != nil {
 			return Row{}, err

@@ -46,7 +46,7 @@ var conceptPhrases = map[string]concept{
 	"how many time": cCount | cTimes, "number of time": cCount | cTimes, "number of": cCount, "count of": cCount,
 	"what date": cWhen, "which date": cWhen, "what day": cWhen, "which day": cWhen, "what time": cWhen,
 	"what year": cWhen, "which year": cWhen, "what month": cWhen, "which month": cWhen, "how long ago": cWhen,
-	"what point": cWhen, "which point": cWhen, "since when": cWhen, "date of": cWhen, "the date": cWhen,
+	"what point": cWhen, "which point": cWhen, "since when": cWhen | cFirst, "since which": cFirst, "since what": cFirst, "get support": cAdd, "become available": cAdd, "become part": cAdd, "date of": cWhen, "the date": cWhen,
 	"what moment": cWhen, "point in time": cWhen, "when in time": cWhen, "how recently": cWhen | cLast,
 	"by whom": cWho, "which person": cWho, "what person": cWho, "which author": cWho, "what author": cWho,
 	"which developer": cWho, "what developer": cWho, "which engineer": cWho, "what engineer": cWho,
@@ -88,13 +88,13 @@ var conceptWords = map[concept]string{
 	cLast:     "last latest recent recently newest lately final lastly",
 	cFirst:    "first original originally initial initially earliest beginning",
 	cChange:   "change changed changing modify modified modification edit edited editing update updated updating touch touched alter altered alteration tweak tweaked revise revised revision amend amended adjust adjusted rework reworked rewrite rewritten rewrote refactor refactored patch patched committed commit fiddle maintain",
-	cAdd:      "add added adding addition introduce introduced introduction create created creation appear appeared appearance land landed arrive arrived arrival originate originated born birth implement implemented implementation built build ship shipped debut launch launched include included emerge emerged start started begin began establish contribute contributed wrote write author authored invent",
+	cAdd:      "add added adding addition introduce introduced introduction create created creation appear appeared appearance land landed arrive arrived arrival originate originated born birth implement implemented implementation built build ship shipped debut launch launched include included emerge emerged start started begin began establish wrote write author authored invent bring brings brought gain gained received enabled available enter entered incorporated incorporate merged merge",
 	cRemove:   "remove removed removal delete deleted deletion drop dropped retire retired erase erased gone disappear vanish",
 	cRename:   "rename renamed renaming moved",
 	cCount:    "count total tally",
 	cHistory:  "history timeline evolution evolve evolved changelog chronology biography",
 	cDocument: "document documents doc docs page pages guide guides article articles manual manuals handbook runbook runbooks readme tutorial tutorials writeup howto paper wiki text file",
-	cExplain:  "explain explains explained explaining explanation describe describes described description document documented documents documentation discuss discusses discussed cover covers covered outline outlines outlined detail details detailed define defines defined teach specify specified clarify introduction mention mentions",
+	cExplain:  "explain explains explained explaining explanation describe describes described description document documented documents documentation discuss discusses discussed cover covers covered outline outlines outlined detail details detailed define defines defined teach specify specified clarify introduction mention mentions tells",
 	cCommit:   "commit commits changeset changesets revision revisions patch patches checkin checkins contribution contributions",
 	cPeople:   "people authors author developers contributors contributor committers engineers programmers persons colleagues maintainers",
 	cFresh:    "fresh freshness stale outdated synced synchronised synchronized indexed",
@@ -195,22 +195,38 @@ func anyOf(list []bool) bool {
 
 func (m meaning) has(c concept) bool { return m.all&c != 0 }
 
+// light verbs carry no meaning beside the noun that they go with: "made a change".
+var light = stemSet("make made get got have had go went take took do did give put see saw happen become use used person one")
+
 // rest is what remains of the question once the words that put it are taken
-// away: the phrase that it is about, as it stands in the text.
+// away: the phrase that it is about. What stands together in the question is
+// returned as it stands there.
 func (m meaning) rest(text string, drop concept, masked []bool) (phrase string, stems []string) {
-	from, to := -1, -1
+	var b strings.Builder
+	last := -1
 	for i, t := range m.tokens {
-		if masked[i] || lex.IsStop(t.Text) || m.each[i]&drop != 0 {
+		if masked[i] || m.each[i]&drop != 0 || lex.IsStop(t.Text) || light[t.Stem] {
 			continue
 		}
-		if from < 0 {
-			from = t.Start
+		switch {
+		case last < 0:
+		case onlyStops(m.tokens[last+1 : i]):
+			b.WriteString(text[m.tokens[last].End:t.Start])
+		default:
+			b.WriteByte(' ')
 		}
-		to = t.End
+		b.WriteString(text[t.Start:t.End])
+		last = i
 		stems = append(stems, t.Stem)
 	}
-	if from < 0 {
-		return "", nil
+	return b.String(), stems
+}
+
+func onlyStops(tokens []lex.Token) bool {
+	for _, t := range tokens {
+		if !lex.IsStop(t.Text) {
+			return false
+		}
 	}
-	return text[from:to], stems
+	return true
 }

@@ -17,8 +17,12 @@ type RankedSentence struct {
 }
 
 // RankSentences runs the text path up to the ranking.
-func RankSentences(ctx context.Context, x *search.Index, r *graph.Reader, question string) (rank.Question, []RankedSentence, error) {
-	q, cands, scored, err := searchText(ctx, x, r, question)
+func RankSentences(ctx context.Context, x *search.Index, r *graph.Reader, question string, hide func(native string, start, end int) bool) (rank.Question, []RankedSentence, error) {
+	var drop func(*search.Passage, search.Sentence) bool
+	if hide != nil {
+		drop = func(p *search.Passage, s search.Sentence) bool { return hide(p.Record.ID.Native, s.Start, s.End) }
+	}
+	q, cands, scored, err := searchText(ctx, x, r, question, drop)
 	out := make([]RankedSentence, len(scored))
 	for i, s := range scored {
 		c := cands[s.Index]

@@ -57,7 +57,7 @@ func (a *Answerer) changes(ctx context.Context, r *graph.Reader, p Plan) ([]chan
 	case p.Subject.Type == graph.File:
 		out, err = fileChanges(r, p.Subject.Entity)
 	case p.Subject.Type == graph.Document:
-		out, err = documentChanges(r, p.Subject)
+		return nil, nil // a folder has no history
 	case p.Subject.Type == graph.Person:
 		out, err = personChanges(r, p.Subject.Entity)
 	case p.Subject.Phrase != "":
@@ -103,28 +103,6 @@ func fileChanges(r *graph.Reader, id graph.EntityID) ([]change, error) {
 		return on, nil
 	}
 	return list, nil
-}
-
-// documentChanges finds the history of a document that some repository has as a
-// file under the same path.
-func documentChanges(r *graph.Reader, s Subject) ([]change, error) {
-	ids, err := r.ByIdentifier(graph.NamespacePath, s.Name)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		e, err := r.Entity(id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if e.Type == graph.File {
-			return fileChanges(r, id)
-		}
-	}
-	return nil, nil
 }
 
 func personChanges(r *graph.Reader, id graph.EntityID) ([]change, error) {
@@ -412,7 +390,7 @@ func (a *Answerer) addPeople(r *graph.Reader, p Plan, list []change, e *Evidence
 // release finds the release that is named, or the latest.
 func release(r *graph.Reader, p Plan, e *Evidence) error {
 	if p.Subject.Entity != (graph.EntityID{}) {
-		row, err := tagRow(r, p.Subject.Entity, RoleMain)
+		row, err := tagRow(r, p.Subject.Entity, RoleMain, graph.Span{})
 		if err == nil {
 			e.Rows = append(e.Rows, row)
 		}
@@ -435,7 +413,7 @@ func release(r *graph.Reader, p Plan, e *Evidence) error {
 	if latest.ID == (graph.RecordID{}) {
 		return nil
 	}
-	row, err := tagRow(r, latest.Entity, RoleMain)
+	row, err := tagRow(r, latest.Entity, RoleMain, graph.Span{})
 	e.Rows = append(e.Rows, row)
 	return err
 }

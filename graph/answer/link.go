@@ -200,8 +200,7 @@ func acceptable(list []search.Named, text string, inQuotes bool) []search.Named 
 		ok := false
 		switch n.Type {
 		case graph.File, graph.Document:
-			ok = n.Namespace == graph.NamespacePath && (n.Prior >= sureName && looksLikePath(text) || !n.Exact && looksLikePath(text)) ||
-				inQuotes && (n.Prior >= 0.7)
+			ok = n.Namespace == graph.NamespacePath && (looksLikePath(text) && (n.Prior >= sureName || !n.Exact) || inQuotes && n.Prior >= 0.7)
 		case graph.Tag:
 			ok = n.Exact && (n.Prior == 1 && (inQuotes || strings.ContainsAny(text, "0123456789")) || n.Prior >= sureName && strings.Contains(text, "."))
 		case graph.Person:

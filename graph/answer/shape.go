@@ -18,10 +18,16 @@ func (a *Answerer) shape(ctx context.Context, r *graph.Reader, p *Plan, rd readi
 		p.Shape = HowFresh
 		return nil
 	}
-	if m, ok := rd.first(graph.File, graph.Document); ok {
+	if m, ok := rd.first(graph.File); ok {
 		if s := rd.fileShape(); s != ByText {
 			p.Shape, p.Subject, p.Others = s, m.subject(), m.others()
 			a.addPerson(p, rd)
+			return nil
+		}
+	}
+	if m, ok := rd.first(graph.Document); ok && !m.quoted {
+		if s := rd.fileShape(); s != ByText {
+			p.Shape, p.Subject = s, m.subject()
 			return nil
 		}
 	}
@@ -252,7 +258,7 @@ func dropTopic(rd reading, masked []bool) []bool {
 }
 
 func (rd reading) latestRelease() bool {
-	return rd.has(cRelease) && rd.has(cLast|cFirst) && len(linkedOnly(rd.mentions)) == 0 &&
+	return rd.has(cRelease) && rd.has(cLast|cFirst) && len(rd.mentions) == 0 &&
 		!rd.restWords(cRelease|cLast|cFirst|cWhen|cWhich|cAdd|cWho) && !rd.has(cFile|cFeature)
 }
 
@@ -318,7 +324,7 @@ func (a *Answerer) featureShape(ctx context.Context, r *graph.Reader, p *Plan, r
 // that the question marks it as one.
 func (rd reading) feature() (s Subject, explicit bool) {
 	for _, m := range rd.mentions {
-		if m.quoted && len(m.found) == 0 {
+		if m.quoted && (len(m.found) == 0 || m.kind() == graph.Document) {
 			return Subject{Phrase: m.text}, true
 		}
 	}

@@ -26,8 +26,9 @@ type candidate struct {
 	sentence rank.Sentence
 }
 
-// searchText finds and ranks the sentences that could answer a question.
-func searchText(ctx context.Context, x *search.Index, r *graph.Reader, question string) (rank.Question, []candidate, []rank.Scored, error) {
+// searchText finds and ranks the sentences that could answer a question. hide,
+// if not nil, leaves sentences out: for measuring what happens without them.
+func searchText(ctx context.Context, x *search.Index, r *graph.Reader, question string, hide func(p *search.Passage, s search.Sentence) bool) (rank.Question, []candidate, []rank.Scored, error) {
 	var stems []string
 	for _, t := range lex.Content(lex.Tokens(question)) {
 		stems = append(stems, t.Stem)
@@ -41,6 +42,12 @@ func searchText(ctx context.Context, x *search.Index, r *graph.Reader, question 
 	passages, err := x.Passages(ctx, r, search.Query{Text: question, Terms: searchTerms(q)}, maxPassages)
 	if err != nil {
 		return rank.Question{}, nil, nil, err
+	}
+	if hide != nil {
+		for i := range passages {
+			p := &passages[i]
+			p.Sentences = slices.DeleteFunc(p.Sentences, func(s search.Sentence) bool { return hide(p, s) })
+		}
 	}
 	candidates := candidatesOf(passages)
 	more, err := x.Count(ctx, r, stemsOf(candidates))
@@ -123,7 +130,7 @@ const maxHits = 6
 
 // text gathers the sentences that answer the question best.
 func (a *Answerer) text(ctx context.Context, r *graph.Reader, p Plan, e *Evidence) error {
-	q, candidates, scored, err := searchText(ctx, a.cfg.Index, r, p.Search)
+	q, candidates, scored, err := searchText(ctx, a.cfg.Index, r, p.Search, nil)
 	if err != nil {
 		return err
 	}
@@ -189,7 +196,7 @@ func uriOf(p *search.Passage) string {
 // saidByText reports whether a sentence states the answer: then a question that
 // could be about a feature or about a document is about the document.
 func (a *Answerer) saidByText(ctx context.Context, r *graph.Reader, question string) (bool, error) {
-	q, _, scored, err := searchText(ctx, a.cfg.Index, r, question)
+	q, _, scored, err := searchText(ctx, a.cfg.Index, r, question, nil)
 	if err != nil || len(scored) == 0 {
 		return false, err
 	}
@@ -199,7 +206,7 @@ func (a *Answerer) saidByText(ctx context.Context, r *graph.Reader, question str
 // documents gathers the documents that explain a topic, best first, each by its
 // best sentence.
 func (a *Answerer) documents(ctx context.Context, r *graph.Reader, p Plan, e *Evidence) error {
-	q, candidates, scored, err := searchText(ctx, a.cfg.Index, r, p.Search)
+	q, candidates, scored, err := searchText(ctx, a.cfg.Index, r, p.Search, nil)
 	if err != nil {
 		return err
 	}

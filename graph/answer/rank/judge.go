@@ -10,10 +10,9 @@ type Verdict struct {
 // What a sentence must reach, found on questions whose evidence was hidden; see
 // weights.go.
 const (
-	minSure     = 0.5
+	minSure     = 0.65
 	minCovered  = 0.5  // share of the question held by passage and headings
-	minClose    = 0.12 // of Sure
-	minCloseFor = 0.34 // share of the question, for a passage that is shown as close
+	minCloseFor = 0.25 // share of the question, for a passage that is shown as close
 	minTopic    = 0.62 // share of a topic held by the passage and headings that explain it
 )
 
@@ -24,10 +23,9 @@ func Judge(q Question, scored []Scored) []Verdict {
 	out := make([]Verdict, len(scored))
 	for i, s := range scored {
 		f := s.Features
-		v := Verdict{Sure: logistic(judgeWeights[:], JudgeFeatures(scored, i))}
-		covered := f.Passage >= minCovered && f.Exact && f.Kind > 0
-		v.Answers = v.Sure >= minSure && covered && len(q.Terms) > 0
-		v.Close = v.Answers || v.Sure >= minClose && f.Passage >= minCloseFor
+		v := Verdict{Sure: Logistic(judgeWeights[:], JudgeFeatures(scored, i))}
+		v.Answers = v.Sure >= minSure && MayAnswer(f) && len(q.Terms) > 0
+		v.Close = v.Answers || f.Passage >= minCloseFor
 		out[i] = v
 	}
 	return out
@@ -43,7 +41,7 @@ func JudgeFeatures(scored []Scored, i int) []float64 {
 			break
 		}
 	}
-	return []float64{1, scored[i].Score, lead, f.Head, f.Near, f.Passage, f.Missing, f.Nowhere, f.Bigrams, f.Kind, f.Cosine}
+	return []float64{1, scored[i].Score, lead, f.Head, f.Near, f.Passage, f.Missing, f.Nowhere, f.Bigrams, f.Kind, f.Named, f.Sentence, f.Untitled, f.Cosine}
 }
 
 // Topic is how well a sentence's section explains a topic that is all of the
@@ -60,3 +58,8 @@ func JudgeTopic(s Scored) Verdict {
 	v.Close = v.Answers || f.Passage >= minCloseFor
 	return v
 }
+
+// MayAnswer says whether a sentence can be an answer at all: enough of the
+// question is in its passage and headings, with every number and identifier, and
+// something of the kind asked for is in it.
+func MayAnswer(f Features) bool { return f.Passage >= minCovered && f.Exact && f.Kind > 0 }

@@ -22,10 +22,11 @@ type matcher struct {
 	q     Question
 	stats Statistics
 	like  map[string]map[int]float64 // cache: how well a stem stands for each term
+	texts map[string]text            // cache: what has been read; neighbours share much
 }
 
 func newMatcher(q Question, stats Statistics) *matcher {
-	return &matcher{q: q, stats: stats, like: map[string]map[int]float64{}}
+	return &matcher{q: q, stats: stats, like: map[string]map[int]float64{}, texts: map[string]text{}}
 }
 
 // text is what a text holds of the question.
@@ -35,12 +36,16 @@ type text struct {
 }
 
 func (m *matcher) read(s string) text {
+	if t, ok := m.texts[s]; ok {
+		return t
+	}
 	t := text{tokens: lex.Tokens(s), matched: make([]float64, len(m.q.Terms))}
 	for _, tok := range t.tokens {
 		for i, w := range m.standsFor(tok.Stem) {
 			t.matched[i] = math.Max(t.matched[i], w)
 		}
 	}
+	m.texts[s] = t
 	return t
 }
 
@@ -51,7 +56,12 @@ func (m *matcher) standsFor(stem string) map[int]float64 {
 	}
 	var out map[int]float64
 	for i, t := range m.q.Terms {
-		if w := Likeness(t.Stem, stem); w > 0 {
+		w := Likeness(t.Stem, stem)
+		if w == 1 {
+			out = map[int]float64{i: 1} // a word of the question stands for itself alone
+			break
+		}
+		if w > 0 {
 			if out == nil {
 				out = map[int]float64{}
 			}
@@ -121,14 +131,25 @@ func join(matched, other []float64, factor float64) []float64 {
 	return out
 }
 
+// rough is how promising a candidate is, found at little cost.
+func (m *matcher) rough(s Sentence) float64 {
+	own, head := m.read(s.Text), m.read(s.Head)
+	withHead := join(own.matched, head.matched, 1)
+	near := join(withHead, m.read(s.Before).matched, 0.8)
+	whole := join(withHead, m.read(s.Passage).matched, 1)
+	return m.cover(own.matched) + m.cover(near) + 0.5*m.cover(whole) + s.Cosine
+}
+
 func (m *matcher) features(s Sentence) Features {
 	own, before := m.read(s.Text), m.read(s.Before)
 	head, passage := m.read(s.Head), m.read(s.Passage)
-	withHead := join(own.matched, head.matched, 1)
+	kind := m.kind(s.Text)
+	matched := m.credit(kind, own.matched)
+	withHead := join(matched, head.matched, 1)
 	near := join(withHead, before.matched, 0.8)
 	whole := join(withHead, passage.matched, 1)
 	f := Features{
-		Sentence: m.cover(own.matched),
+		Sentence: m.cover(matched),
 		Head:     m.cover(withHead),
 		Near:     m.cover(near),
 		Passage:  m.cover(whole),
@@ -137,7 +158,7 @@ func (m *matcher) features(s Sentence) Features {
 		Nowhere:  m.rarestMissing(whole),
 		Bigrams:  m.bigrams(own.tokens, head.tokens),
 		Focus:    m.focus(own),
-		Kind:     m.kind(s.Text),
+		Kind:     kind,
 		Length:   math.Log(1 + float64(len(own.tokens))),
 		Embedded: s.Embedded,
 	}
@@ -146,6 +167,25 @@ func (m *matcher) features(s Sentence) Features {
 	}
 	f.Exact = m.exactIn(own.tokens, head.tokens, passage.tokens)
 	return f
+}
+
+// kindCredit is how well a span of the asked kind stands for the words that said
+// which kind is asked.
+const kindCredit = 0.9
+
+// credit counts the words that say what kind of thing is asked as matched where
+// such a thing is.
+func (m *matcher) credit(kind float64, matched []float64) []float64 {
+	if kind < 1 {
+		return matched
+	}
+	out := append([]float64(nil), matched...)
+	for i, t := range m.q.Terms {
+		if t.Puts {
+			out[i] = math.Max(out[i], kindCredit)
+		}
+	}
+	return out
 }
 
 // focus is the matched weight as a share of all the weight in the sentence: a
@@ -190,16 +230,51 @@ func (m *matcher) bigrams(texts ...[]lex.Token) float64 {
 	return float64(n) / float64(len(m.q.bigrams))
 }
 
+// Shares of a kind that is not quite the one asked for.
+const (
+	kindClose   = 0.6 // it could stand for it
+	kindElse    = 0.4 // a number, but not of what is counted
+	countedNext = 3   // words after a number in which the counted noun is looked for
+)
+
 // kind is 1 when the sentence holds a span of the asked kind that is not in the
-// question, 0 when not, and one half when nothing special is asked.
+// question, less when it holds one that could stand for it, 0 when it holds
+// none, and one half when nothing special is asked.
 func (m *matcher) kind(sentence string) float64 {
 	if m.q.Asked == typed.Any {
 		return 0.5
 	}
-	if len(Candidates(m.q, sentence)) > 0 {
+	found := Candidates(m.q, sentence)
+	switch {
+	case len(found) == 0:
+		return 0
+	case m.q.counted != "":
+		for _, s := range found {
+			if counts(m.q.counted, sentence, s) {
+				return 1
+			}
+		}
+		return kindElse
+	case found[0].Kind == m.q.Asked, m.q.Asked == typed.Place:
 		return 1
 	}
-	return 0
+	return kindClose
+}
+
+// counts reports whether a span counts the noun: it stands in it or right after.
+func counts(noun, sentence string, s typed.Span) bool {
+	for i, t := range lex.Tokens(sentence[s.Start:]) {
+		if t.Start >= s.End-s.Start {
+			i -= len(lex.Tokens(sentence[s.Start:s.End]))
+			if i >= countedNext {
+				return false
+			}
+		}
+		if Likeness(noun, t.Stem) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Candidates are the spans of a sentence that are of the kind asked for and are
@@ -236,6 +311,48 @@ func onlyOwn(own map[string]bool, span string) bool {
 		}
 	}
 	return true
+}
+
+// name fills in which share of the question's names a candidate has, and how far
+// its headings are behind the best. A name here is two words of the question
+// that stand side by side in some candidate: what another thing's fact lacks.
+func (m *matcher) name(scored []Scored, candidates []Sentence) {
+	has := make([]map[[2]string]bool, len(scored))
+	attested := map[[2]string]bool{}
+	var title float64
+	for i, s := range scored {
+		c := candidates[s.Index]
+		has[i] = m.pairs(c.Text, c.Head, c.Before)
+		for p := range has[i] {
+			attested[p] = true
+		}
+		title = math.Max(title, s.Features.Title)
+	}
+	for i := range scored {
+		f := &scored[i].Features
+		f.Untitled = title - f.Title
+		f.Named = 1
+		if len(attested) > 0 {
+			f.Named = float64(len(has[i])) / float64(len(attested))
+		}
+	}
+}
+
+// pairs returns the question's word pairs that stand side by side in the texts.
+func (m *matcher) pairs(texts ...string) map[[2]string]bool {
+	out := map[[2]string]bool{}
+	for _, s := range texts {
+		tokens := m.read(s).tokens
+		for i := 1; i < len(tokens); i++ {
+			p := [2]string{tokens[i-1].Stem, tokens[i].Stem}
+			for _, b := range m.q.bigrams {
+				if b == p {
+					out[p] = true
+				}
+			}
+		}
+	}
+	return out
 }
 
 // exactIn reports whether every number and identifier of the question is held.

@@ -41,6 +41,7 @@ type Term struct {
 	Weight float64
 
 	Framing bool // it belongs to the way the question is put
+	Puts    bool // it says what kind of thing is asked for
 }
 
 // Question is a question prepared for ranking.
@@ -48,13 +49,14 @@ type Question struct {
 	Terms   []Term
 	Asked   typed.Kind
 	Exact   []string // numbers and identifiers of the question, folded: evidence must hold them
+	counted string   // "how many <counted>", its stem
 	total   float64
 	bigrams [][2]string
 }
 
 // NewQuestion prepares a question.
 func NewQuestion(text string, stats Statistics) Question {
-	q := Question{Asked: typed.Asked(text)}
+	q := Question{Asked: typed.Asked(text), counted: countedNoun(text)}
 	seen := map[string]bool{}
 	var before string
 	for _, t := range lex.Tokens(text) {
@@ -74,7 +76,8 @@ func NewQuestion(text string, stats Statistics) Question {
 		if framing[t.Stem] {
 			weight *= framingWeight
 		}
-		q.Terms = append(q.Terms, Term{t.Text, t.Stem, weight, framing[t.Stem]})
+		puts := typed.Puts(q.Asked, t.Text)
+		q.Terms = append(q.Terms, Term{t.Text, t.Stem, weight, framing[t.Stem], puts})
 		if exact(t.Text) {
 			q.Exact = append(q.Exact, t.Text)
 		}
@@ -87,6 +90,20 @@ func NewQuestion(text string, stats Statistics) Question {
 		q.total += t.Weight
 	}
 	return q
+}
+
+// countedNoun is the stem of what "how many" asks the number of.
+func countedNoun(text string) string {
+	tokens := lex.Tokens(text)
+	for i := 0; i+2 < len(tokens); i++ {
+		if tokens[i].Text == "how" && tokens[i+1].Text == "many" && !lex.IsStop(tokens[i+2].Text) {
+			return tokens[i+2].Stem
+		}
+		if tokens[i].Text == "number" && tokens[i+1].Text == "of" && !lex.IsStop(tokens[i+2].Text) {
+			return tokens[i+2].Stem
+		}
+	}
+	return ""
 }
 
 // framing words belong to the way a question is put more than to what is asked.
@@ -135,16 +152,28 @@ func Rank(q Question, candidates []Sentence, stats Statistics) []Scored {
 	if len(candidates) > MaxCandidates {
 		candidates = candidates[:MaxCandidates]
 	}
-	out := make([]Scored, len(candidates))
 	m := newMatcher(q, stats)
-	for i, c := range candidates {
-		f := m.features(c)
-		out[i] = Scored{Index: i, Features: f}
+	chosen := m.promising(candidates)
+	out := make([]Scored, len(chosen))
+	for i, n := range chosen {
+		out[i] = Scored{Index: n, Features: m.features(candidates[n])}
 	}
+	m.name(out, candidates)
 	relate(out)
 	for i := range out {
 		out[i].Score = out[i].Features.score()
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Score > out[j].Score })
-	return out[:min(len(out), MaxRanked)]
+	return out
+}
+
+// promising returns the indexes of the MaxRanked most promising candidates.
+func (m *matcher) promising(candidates []Sentence) []int {
+	rough := make([]float64, len(candidates))
+	order := make([]int, len(candidates))
+	for i, c := range candidates {
+		rough[i], order[i] = m.rough(c), i
+	}
+	sort.SliceStable(order, func(i, j int) bool { return rough[order[i]] > rough[order[j]] })
+	return order[:min(len(order), MaxRanked)]
 }

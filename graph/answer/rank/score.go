@@ -11,6 +11,8 @@ type Features struct {
 	Missing  float64 // rarest term missing from sentence and headings
 	Nowhere  float64 // rarest term missing from the whole passage
 	Title    float64 // by title and headings alone
+	Untitled float64 // how far Title is behind the best candidate's
+	Named    float64 // share of the question's attested word pairs in sentence, headings, or the sentence before
 	Bigrams  float64
 	Focus    float64
 	Kind     float64 // a span of the asked kind is present
@@ -41,7 +43,7 @@ func relate(all []Scored) {
 
 // Lexical are the features used without vectors, in the order of lexicalWeights.
 func (f Features) Lexical() []float64 {
-	return []float64{1, f.Sentence, f.Head, f.Near, f.Passage, f.Missing, f.Nowhere, f.Bigrams, f.Focus, f.Kind, f.Length, f.Behind}
+	return []float64{1, f.Sentence, f.Head, f.Near, f.Passage, f.Missing, f.Nowhere, f.Bigrams, f.Focus, f.Kind, f.Length, f.Behind, f.Named, f.Untitled}
 }
 
 // Vectored are the features used with vectors, in the order of vectorWeights.
@@ -49,12 +51,13 @@ func (f Features) Vectored() []float64 { return append(f.Lexical(), f.Cosine, f.
 
 func (f Features) score() float64 {
 	if f.Embedded {
-		return logistic(vectorWeights[:], f.Vectored())
+		return Logistic(vectorWeights[:], f.Vectored())
 	}
-	return logistic(lexicalWeights[:], f.Lexical())
+	return Logistic(lexicalWeights[:], f.Lexical())
 }
 
-func logistic(weights, x []float64) float64 {
+// Logistic is the logistic function of the weighted sum.
+func Logistic(weights, x []float64) float64 {
 	var z float64
 	for i, w := range weights {
 		z += w * x[i]

@@ -1,6 +1,7 @@
 package typed
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/cloister-os/cloister/graph/search/lex"
@@ -13,6 +14,49 @@ func Asked(question string) Kind {
 	for i, t := range tokens {
 		words[i] = t.Text
 	}
+	k := asked(words)
+	if k == Any || k == Number {
+		if m := measured(words); m != Any {
+			return m
+		}
+	}
+	return k
+}
+
+// measured knows questions whose verb says what is asked: "what does it cost".
+func measured(words []string) Kind {
+	if len(words) == 0 || words[0] != "what" && words[0] != "how" {
+		return Any
+	}
+	switch words[len(words)-1] {
+	case "cost", "costs":
+		return Money
+	case "weigh", "measure":
+		return Number
+	}
+	return Any
+}
+
+// puts are the words that say what kind of thing is asked and nothing else, so
+// that a span of the kind answers them as well as the word itself would.
+var puts = map[Kind][]string{
+	Date:     {"date", "day", "year", "month", "time", "weekday", "century", "decade", "deadline", "exactly"},
+	Number:   {"number", "amount", "count", "many", "total"},
+	Duration: {"long", "often", "frequently", "quickly", "soon", "fast", "interval", "period", "duration", "frequency", "time", "many"},
+	Money:    {"much", "price", "amount", "money"},
+	Percent:  {"percentage", "percent", "proportion", "share", "much"},
+	Size:     {"large", "big", "size", "much", "many", "heavy"},
+	Version:  {"version", "release"},
+	Name:     {"person", "name", "people"},
+	Address:  {"address", "url", "link"},
+	Path:     {"path", "file", "filename"},
+}
+
+// Puts reports whether a folded word says no more than that a thing of the kind
+// is asked for.
+func Puts(kind Kind, word string) bool { return slices.Contains(puts[kind], word) }
+
+func asked(words []string) Kind {
 	for i, w := range words {
 		rest := words[i+1:]
 		switch w {
@@ -21,7 +65,7 @@ func Asked(question string) Kind {
 		case "who", "whom", "whose", "who's":
 			return Name
 		case "where":
-			return Name
+			return Place
 		case "how":
 			if k := askedHow(rest); k != Any {
 				return k
@@ -88,27 +132,26 @@ func askedNoun(rest []string) Kind {
 	if len(rest) > 0 && (rest[0] == "is" || rest[0] == "was" || rest[0] == "are" || rest[0] == "were") {
 		reach += 2
 	}
+	found := Any
 	for i, w := range rest {
-		if i >= reach {
+		if i >= reach || i > 0 && stopsNoun[w] {
 			break
 		}
-		if i > 0 && stopsNoun[w] {
-			break
+		k, ok := nounKinds[w]
+		if !ok {
+			k, ok = nounKinds[strings.TrimSuffix(w, "s")]
 		}
-		if k, ok := nounKinds[w]; ok {
-			return k
-		}
-		if k, ok := nounKinds[strings.TrimSuffix(w, "s")]; ok {
-			return k
+		if ok {
+			found = k // the last noun of the phrase is its head: "maximum message size"
 		}
 	}
-	return Any
+	return found
 }
 
 // stopsNoun ends the noun phrase that follows "what" or "which".
 var stopsNoun = map[string]bool{
 	"did": true, "does": true, "do": true, "for": true, "by": true, "in": true, "on": true,
-	"has": true, "have": true, "had": true, "that": true, "should": true, "must": true,
+	"has": true, "have": true, "had": true, "that": true, "of": true, "should": true, "must": true,
 	"can": true, "will": true, "at": true, "to": true, "with": true, "from": true,
 }
 
@@ -132,7 +175,7 @@ var nounKinds = map[string]Kind{
 	"city": Name, "country": Name, "state": Name, "town": Name, "organization": Name,
 	"organisation": Name, "engineer": Name, "manager": Name, "group": Name, "owner": Name,
 	"player": Name, "president": Name, "university": Name, "river": Name, "developer": Name,
-	"address": Address, "url": Address, "mail": Address, "email": Address, "endpoint": Address,
+	"address": Address, "url": Address, "mail": Address, "email": Address, "endpoint": Address, "location": Place, "place": Place, "room": Place, "site": Place, "machine": Place, "host": Place, "server": Place,
 	"link": Address, "path": Path, "folder": Path, "directory": Path, "file": Path,
 	"filename": Path,
 }
@@ -144,14 +187,16 @@ func Accepts(want, k Kind) bool {
 		return true
 	}
 	switch want {
+	case Date:
+		return k == Duration // "every night"
 	case Number:
 		return k == Percent || k == Money || k == Size || k == Duration || k == Version
-	case Size, Money, Percent:
-		return k == Number
-	case Duration:
+	case Size, Money:
 		return k == Number
 	case Version:
 		return k == Number
+	case Place:
+		return k == Name || k == Path || k == Address
 	case Address, Path:
 		return k == Path || k == Address
 	}

@@ -30,6 +30,7 @@ const (
 	Name     Kind = "name"
 	Address  Kind = "address" // mail address, URL, host:port
 	Path     Kind = "path"
+	Place    Kind = "place" // asked for by "where"; no span has it
 )
 
 // Span is a part of a sentence that has a kind.
@@ -61,6 +62,7 @@ var patterns = []struct {
 	{Duration, regexp.MustCompile(`(?i)\b` + count + `[ -]?(?:nanoseconds?|microseconds?|milliseconds?|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|fortnights?|months?|quarters?|years?|decades?|ms|s|h)\b|\b(?:hourly|daily|nightly|weekly|fortnightly|monthly|quarterly|yearly|annually|(?:once|twice) (?:a|per|every) (?:second|minute|hour|day|night|week|month|quarter|year)|every (?:second|minute|hour|day|night|week|month|quarter|year))\b`)},
 	{Size, regexp.MustCompile(`(?i)\b` + count + ` ?(?:bytes?|[kmgtp]i?b|kilobytes?|megabytes?|gigabytes?|terabytes?|bits?|[kmg]bit/s|mbps|gbps)\b`)},
 	{Version, regexp.MustCompile(`\bv\d+(?:\.\d+)*(?:[-+][\w.]+)?\b|\b\d+\.\d+\.\d+(?:[-+][\w.]+)?\b`)},
+	{Name, regexp.MustCompile(`\b\pL[\pL\d]*[-_]\d+[\w-]*|\b\pL+(?:-\pL+)*-\d+\b`)}, // heron-3, RFC-2119
 	{Number, regexp.MustCompile(`(?i)\b` + count + `\b`)},
 }
 
