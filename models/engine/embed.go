@@ -195,7 +195,7 @@ func split(text string, limit int) []string {
 	var parts []string
 	begin, space, sum := 0, 0, 0
 	for at, r := range text {
-		if sum+weight(r) > limit {
+		for at > begin && sum+weight(r) > limit {
 			cut := at
 			if space-begin > (at-begin)/2 {
 				cut = space

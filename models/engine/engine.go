@@ -29,16 +29,14 @@ import (
 
 // Bounds of the engine.
 const (
-	maxQueued     = 64               // requests that wait for a runner
-	maxLoaded     = 3                // models in memory at once
-	startWait     = 30 * time.Second // how long a call waits for a child that is starting
-	healthEvery   = 10 * time.Second
-	healthTimeout = 5 * time.Second
-	healthMisses  = 6 // unanswered in a row before the child is killed
-	firstBackoff  = 200 * time.Millisecond
-	lastBackoff   = 30 * time.Second
-	stopWait      = 5 * time.Second
-	stalePartial  = 7 * 24 * time.Hour
+	maxQueued    = 64               // requests that wait for a runner
+	maxLoaded    = 3                // models in memory at once
+	startWait    = 30 * time.Second // how long a call waits for a child that is starting
+	healthMisses = 6                // questions unanswered in a row before the child is killed
+	firstBackoff = 200 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+	stopWait     = 5 * time.Second
+	stalePartial = 7 * 24 * time.Hour
 )
 
 // Config says how to run the engine. Dir is required.
@@ -49,6 +47,7 @@ type Config struct {
 	Context int           // tokens a completion's prompt and answer may have together; 0 = 4096
 	Keep    time.Duration // how long an idle model stays in memory; 0 = 30 minutes
 	Reserve int64         // bytes of free disk that an import must leave; 0 = 512 MiB
+	Health  time.Duration // how often the child is asked whether it answers; 0 = 10 seconds
 	OpenNet bool          // do not put the child into its own network namespace
 	Logger  *slog.Logger  // nil = slog.Default()
 }
@@ -78,6 +77,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Reserve <= 0 {
 		c.Reserve = 512 << 20
+	}
+	if c.Health <= 0 {
+		c.Health = 10 * time.Second
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

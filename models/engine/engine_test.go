@@ -263,6 +263,26 @@ func TestTheEngineComesBackWhenItsProcessIsKilled(t *testing.T) {
 	waitGone(t, runner)
 }
 
+func TestAnEngineThatHangsIsReplaced(t *testing.T) {
+	b := startWith(t, engine.Config{Health: 100 * time.Millisecond})
+	b.install("m", enginetest.Tiny())
+	pid := b.Status().Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	// The call that hangs fails, or is sent again when it had not been read.
+	if _, err := b.complete(models.Prompt{Model: "m", Raw: "x", MaxTokens: 1}, nil); err != nil && !errors.Is(err, models.ErrUnavailable) && !errors.Is(err, models.ErrInterrupted) {
+		t.Fatalf("the call that hung: %v", err)
+	}
+	if last, err := b.complete(models.Prompt{Model: "m", Raw: "x", MaxTokens: 1}, nil); err != nil || last.Usage.TokensOut != 1 {
+		t.Fatalf("the next call: %+v, %v", last, err)
+	}
+	if s := b.Status(); s.Pid == pid {
+		t.Fatalf("the child that hung is still there: %+v", s)
+	}
+	waitGone(t, pid)
+}
+
 func TestNoProcessOutlivesTheEngine(t *testing.T) {
 	b := start(t)
 	b.install("m", enginetest.Tiny())

@@ -122,7 +122,7 @@ func (e *Engine) watch(ctx context.Context, c *childProcess) {
 		c.end()
 		return
 	}
-	ticker := time.NewTicker(healthEvery)
+	ticker := time.NewTicker(e.config.Health)
 	defer ticker.Stop()
 	for misses := 0; misses < healthMisses; {
 		select {
@@ -142,7 +142,7 @@ func (e *Engine) watch(ctx context.Context, c *childProcess) {
 }
 
 func (e *Engine) healthy(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.config.Health)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/api/version", nil)
 	if err != nil {

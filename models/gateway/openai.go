@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
@@ -77,7 +78,7 @@ func explain(err error) (int, apiError) {
 	var denied *auth.DeniedError
 	var mistake *badRequest
 	var tooLarge *http.MaxBytesError
-	e := apiError{Message: err.Error(), Type: "invalid_request_error"}
+	e := apiError{Message: strings.TrimPrefix(err.Error(), store.ErrInvalid.Error()+": "), Type: "invalid_request_error"}
 	switch {
 	case errors.As(err, &mistake):
 		e.Param, e.Code = &mistake.param, "invalid_value"

@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/cloister-os/cloister/models"
@@ -117,7 +116,7 @@ func (p *reader) end() error {
 func cutShort(err error) error {
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: %w", invalid("it is cut short: copy or download it again"), errCutShort)
+		return models.Fail(errCutShort, "%w", invalid("it is cut short: copy or download it again"))
 	case errors.Is(err, tar.ErrHeader):
 		return invalid("it is damaged: copy or download it again")
 	}
