@@ -22,7 +22,6 @@ import (
 const (
 	maxConnections = 4096
 	headerWait     = 10 * time.Second
-	requestWait    = time.Minute // for a whole request; routes that take more say so
 	idleWait       = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 )
@@ -94,9 +93,10 @@ func url(l net.Listener, address string) string {
 	return "https://" + net.JoinHostPort(host, fmt.Sprint(port))
 }
 
+// server answers with h. Bodies have their deadline from api.Shell.
 func server(h http.Handler, c *tls.Config, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, TLSConfig: c, ReadHeaderTimeout: headerWait, ReadTimeout: requestWait, IdleTimeout: idleWait,
+		Handler: h, TLSConfig: c, ReadHeaderTimeout: headerWait, IdleTimeout: idleWait,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(quiet{log.Handler()}, slog.LevelDebug),
 	}
 }

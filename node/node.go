@@ -229,7 +229,7 @@ func (n *Node) openModels(context.Context) (err error) {
 func (n *Node) openRuns(context.Context) (err error) {
 	n.runs, err = run.New(run.Config{
 		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: []run.Agent{library.Answer(n.answers, n.store, n.guard)},
-		Rights: n.sessions.Current, Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Logger: n.log,
+		Rights: n.sessions.Current, Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Keep: n.cfg.Runs.Keep, Logger: n.log,
 	})
 	if err != nil {
 		return err

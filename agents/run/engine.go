@@ -39,6 +39,7 @@ type Config struct {
 	Waiting  int           // starts that may wait for one of those places; 0 = 256
 	Lease    time.Duration // a worker silent for so long is dead; 0 = 15 s
 	Longest  time.Duration // a run may take so long; 0 = 10 min
+	Keep     time.Duration // a run that ended longer ago is forgotten; 0 = 90 days
 	Logger   *slog.Logger  // nil = slog.Default()
 	Now      func() time.Time
 }
@@ -82,6 +83,7 @@ func New(cfg Config) (*Engine, error) {
 	cfg.Waiting = or(cfg.Waiting, 256)
 	cfg.Lease = or(cfg.Lease, 15*time.Second)
 	cfg.Longest = or(cfg.Longest, 10*time.Minute)
+	cfg.Keep = or(cfg.Keep, 90*24*time.Hour)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -187,7 +189,7 @@ func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Ag
 	id := newID(now)
 	t := e.turn(a, held{
 		rec: record{
-			V: recordVersion, ID: id, Agent: a.Name, Version: a.Version(), Owner: ownerOf(p), Input: in,
+			V: recordVersion, ID: id, Agent: a.Name, Version: a.Version(), Owner: ownerOf(p), Key: key, Input: in,
 			State: Running, NextSeq: 1, Started: now,
 		},
 		lease: e.newLease(1),

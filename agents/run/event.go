@@ -30,6 +30,7 @@ type Event struct {
 	Step string          `cbor:"step" json:"step,omitempty"`
 	Time time.Time       `cbor:"time" json:"time"`
 	Data json.RawMessage `cbor:"data" json:"data"`
+	Cost int64           `cbor:"cost,omitempty" json:"-"` // of a final event: nano-dollars that the run cost
 	// Of a final event: the whole result is a blob when it is large.
 	Large *payload `cbor:"large,omitempty" json:"-"`
 }

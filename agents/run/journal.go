@@ -31,6 +31,7 @@ type record struct {
 	Agent    string    `cbor:"agent"`
 	Version  string    `cbor:"version"`
 	Owner    owner     `cbor:"owner"`
+	Key      string    `cbor:"key"` // the idempotency key it was started with, or ""
 	Input    []byte    `cbor:"input"`
 	State    State     `cbor:"state"`
 	Next     int       `cbor:"next"`     // the step whose intent is on record

@@ -13,19 +13,24 @@ import (
 // context or the engine ends, whatever other processes leave. A run whose lease
 // names this node and another boot is taken over at once, because two
 // processes are never one node; another node's when its lease has not changed
-// for its whole life, as measured here.
+// for its whole life, as measured here. Once an hour it forgets old runs.
 func (e *Engine) Resume(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
-	tick := time.NewTicker(e.cfg.Lease / 3)
+	tick, hour := time.NewTicker(e.cfg.Lease/3), time.NewTicker(time.Hour)
 	defer tick.Stop()
+	defer hour.Stop()
 	for {
 		if err := e.sweep(ctx); err != nil && ctx.Err() == nil {
 			e.cfg.Logger.Warn("runs could not be resumed", "err", err)
 		}
 		select {
 		case <-tick.C:
+		case <-hour.C:
+			if err := e.prune(ctx); err != nil && ctx.Err() == nil {
+				e.cfg.Logger.Warn("old runs could not be forgotten", "err", err)
+			}
 		case <-ctx.Done():
 			return nil
 		}

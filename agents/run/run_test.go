@@ -192,6 +192,9 @@ func TestAThreeStepRunIsFourCommits(t *testing.T) {
 	if st.Applied() != 4 {
 		t.Errorf("%d commits, want 4", st.Applied())
 	}
+	if last := evs[len(evs)-1]; last.Cost != 21 {
+		t.Errorf("the final event tells a cost of %d, want 21", last.Cost)
+	}
 	r, err := e.Get(t.Context(), ann, id)
 	if err != nil || r.State != Done || r.Cost != 21 || !strings.Contains(string(r.Result), "three") || r.Ended.IsZero() {
 		t.Errorf("run %+v, %v", r, err)
@@ -481,6 +484,48 @@ func TestTheSameKeyStartsOneRun(t *testing.T) {
 	list, err := e.List(t.Context(), ann, "", 10)
 	if err != nil || len(list) != 1 || list[0].ID != a || c.count("one") != 1 {
 		t.Errorf("list %v, %v; step one ran %d times", list, err, c.count("one"))
+	}
+}
+
+func TestOldRunsAreForgottenWhole(t *testing.T) {
+	st := storetest.NewModel(nil)
+	e := engine(t, st, &openDoor{st: st}, three(&tally{}))
+	ids := map[string]ID{}
+	for _, name := range []string{"old", "new"} {
+		if name == "new" {
+			e.cfg.Now = func() time.Time { return time.Now().Add(e.cfg.Keep) }
+		}
+		id, err := e.StartOnce(t.Context(), ann, name, "three", words{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hear(t, e, ann, id, 0)
+		ids[name] = id
+	}
+	for len(e.places) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	e.cfg.Now = func() time.Time { return time.Now().Add(e.cfg.Keep + time.Hour) }
+	if err := e.prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	st.View(t.Context(), store.Local, func(s store.Snapshot) error {
+		for _, space := range []store.Space{runs, steps, byOwner, starts, leases, events} {
+			for item := range s.Scan(space.Prefix(), "") {
+				left++
+				if strings.Contains(string(item.Key), string(ids["old"])) || strings.HasSuffix(string(item.Key), "old\x00\x01") {
+					t.Errorf("%q is still there", item.Key)
+				}
+			}
+		}
+		return nil
+	})
+	if left == 0 {
+		t.Error("the new run is gone too")
+	}
+	if _, err := e.Get(t.Context(), ann, ids["new"]); err != nil {
+		t.Errorf("the new run: %v", err)
 	}
 }
 

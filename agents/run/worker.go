@@ -149,7 +149,7 @@ func (w *worker) succeed(ctx context.Context, call *Call, out []byte) error {
 
 // finish journals the last step's result and ends the run.
 func (w *worker) finish(ctx context.Context, call *Call, out any, b []byte) error {
-	ev, err := w.finalEvent(ctx, call.step, out)
+	ev, err := w.finalEvent(ctx, call, out)
 	if err != nil {
 		return w.fail(ctx, call, err)
 	}
@@ -218,12 +218,12 @@ func (w *worker) commit(ctx context.Context, t *turn) error {
 }
 
 // finalEvent carries the last step's result as JSON.
-func (w *worker) finalEvent(ctx context.Context, step string, out any) (Event, error) {
+func (w *worker) finalEvent(ctx context.Context, call *Call, out any) (Event, error) {
 	b, err := json.Marshal(out)
 	if err != nil {
 		return Event{}, err
 	}
-	ev := Event{Kind: KindFinal, Step: step, Data: b}
+	ev := Event{Kind: KindFinal, Step: call.step, Data: b, Cost: w.h.rec.Cost + call.cost}
 	if len(b) > inlineBytes {
 		large, err := w.e.keep(ctx, b)
 		if err != nil {

@@ -108,11 +108,7 @@ func (a *API) await(ctx context.Context, p auth.Principal, id run.ID) ([]byte, e
 		}
 		switch ev.Kind {
 		case run.KindFinal:
-			r, err := a.cfg.Runs.Get(ctx, p, id)
-			if err != nil {
-				return nil, err
-			}
-			return completed(ev.Data, id, r.Cost)
+			return completed(ev.Data, id, ev.Cost)
 		case run.KindCancelled:
 			return nil, problem(http.StatusConflict, "The run was stopped.", "")
 		case run.KindFailed:
@@ -151,11 +147,7 @@ func (a *API) runEvents(ctx context.Context, p auth.Principal, id run.ID, from u
 			}
 			out := wire.Event{N: ev.N, Kind: ev.Kind, Step: ev.Step, Time: ev.Time, Data: ev.Data}
 			if ev.Kind == run.KindFinal {
-				r, err := a.cfg.Runs.Get(ctx, p, id)
-				if err == nil {
-					out.Data, err = completed(ev.Data, id, r.Cost)
-				}
-				if err != nil {
+				if out.Data, err = completed(ev.Data, id, ev.Cost); err != nil {
 					yield(message{}, err)
 					return
 				}

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -43,6 +45,7 @@ func Shell(log *slog.Logger, served func(path string, status int, took time.Dura
 		h.Set("Cache-Control", "no-store")
 		began := time.Now()
 		rec := &recorder{ResponseWriter: w}
+		limitBody(rec, r, requestWait)
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, id))
 		defer func() {
 			if v := recover(); v != nil {
@@ -60,6 +63,38 @@ func Shell(log *slog.Logger, served func(path string, status int, took time.Dura
 		}()
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// requestWait is how long a request's body may take, where a route does not say
+// otherwise.
+const requestWait = time.Minute
+
+// limitBody lets the body take so long and no longer. The deadline ends with the
+// body: a server's own ReadTimeout would also end event streams over HTTP/1.1.
+func limitBody(w http.ResponseWriter, r *http.Request, wait time.Duration) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(wait)) != nil {
+		return // not every writer can
+	}
+	r.Body = &timedBody{ReadCloser: r.Body, control: control}
+}
+
+// timedBody takes the deadline away when the body has been read.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{}) // it could be set
+	}
+	return n, err
 }
 
 // recorder remembers the status.

@@ -55,6 +55,7 @@ type Sync struct {
 type Runs struct {
 	Parallel int           // runs that are worked on at once
 	Longest  time.Duration // a run may take so long
+	Keep     time.Duration // a run that ended longer ago is forgotten
 }
 
 // Session bounds how long somebody stays signed in.
@@ -94,6 +95,7 @@ func keys() []key {
 		{"sync.every", "5m", "how often sources are read again, 0 = only on request", span(func(c *Config) *time.Duration { return &c.Sync.Every }, 0, 24*time.Hour)},
 		{"runs.parallel", "32", "runs that are worked on at once", number(func(c *Config) *int { return &c.Runs.Parallel }, 1, 1024)},
 		{"runs.longest", "10m", "how long one run may take", span(func(c *Config) *time.Duration { return &c.Runs.Longest }, time.Second, 24*time.Hour)},
+		{"runs.keep", "2160h", "a run that ended longer ago is forgotten; the audit record is not", span(func(c *Config) *time.Duration { return &c.Runs.Keep }, time.Hour, 10*366*24*time.Hour)},
 		{"session.idle", "12h", "a session unused for so long ends", span(func(c *Config) *time.Duration { return &c.Session.Idle }, time.Minute, 30*24*time.Hour)},
 		{"session.life", "168h", "a session so old ends", span(func(c *Config) *time.Duration { return &c.Session.Life }, time.Minute, 366*24*time.Hour)},
 		{"disk.reserve", "512MiB", "writes stop when less than this is free", setReserve},
