@@ -9,9 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/dgraph-io/badger/v4/table"
 
 	"github.com/cloister-os/cloister/store"
 )
@@ -22,7 +19,7 @@ type mark struct {
 	index   uint64 // every group up to here is whole on disk
 	state   uint64 // discardTs of the databases: versions below them may be gone
 	history uint64
-	tables  [2]uint64 // highest number of a table's file that is on disk by name, state's and history's
+	tables  [2][]uint64 // level-0 tables whose files are on disk by name, state's and history's
 }
 
 // marks is the file with the durable mark: two slots written in turn, each with
@@ -36,7 +33,10 @@ type marks struct {
 const (
 	markMagic = "cloistermark 1\n\x00"
 	slotBytes = 4096 // a slot is never torn together with the other
-	slotUsed  = len(markMagic) + 6*8 + 4
+	// maxTables bounds the tables of level 0 that a mark vouches for; Badger
+	// stalls its writers at fewer.
+	maxTables = 32
+	slotUsed  = len(markMagic) + (4+2*(1+maxTables))*8 + 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -76,14 +76,29 @@ func decodeMark(b []byte) (v mark, count uint64, ok bool) {
 		return mark{}, 0, false
 	}
 	n := func(i int) uint64 { return binary.BigEndian.Uint64(b[len(markMagic)+8*i:]) }
-	return mark{index: n(1), state: n(2), history: n(3), tables: [2]uint64{n(4), n(5)}}, n(0), true
+	v = mark{index: n(1), state: n(2), history: n(3)}
+	for db := range v.tables {
+		first := 4 + db*(1+maxTables)
+		for i := range min(int(n(first)), maxTables) {
+			v.tables[db] = append(v.tables[db], n(first+1+i))
+		}
+	}
+	return v, n(0), true
 }
 
 // write makes the mark durable.
 func (m *marks) write(v mark) error {
 	b := append(make([]byte, 0, slotBytes), markMagic...)
-	for _, n := range []uint64{m.count + 1, v.index, v.state, v.history, v.tables[0], v.tables[1]} {
+	for _, n := range []uint64{m.count + 1, v.index, v.state, v.history} {
 		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	for _, t := range v.tables {
+		t = t[:min(len(t), maxTables)]
+		b = binary.BigEndian.AppendUint64(b, uint64(len(t)))
+		for _, id := range t {
+			b = binary.BigEndian.AppendUint64(b, id)
+		}
+		b = append(b, make([]byte, 8*(maxTables-len(t)))...)
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	b = b[:slotBytes]
@@ -155,11 +170,16 @@ func (m *Machine) Sync() error {
 	return nil
 }
 
-// syncFiles makes both databases durable as they are now and returns the highest
-// number of a table that each then holds for certain.
-func (g *generation) syncFiles() (tables [2]uint64, err error) {
-	for i, db := range []string{"state", "history"} {
-		if tables[i], err = syncMemtables(filepath.Join(g.dir, db)); err != nil {
+// syncFiles makes both databases durable as they are now and returns their tables
+// of level 0, which are then on disk with their names.
+func (g *generation) syncFiles() (tables [2][]uint64, err error) {
+	for i, db := range g.databases() {
+		for _, t := range db.Tables() {
+			if t.Level == 0 {
+				tables[i] = append(tables[i], t.ID)
+			}
+		}
+		if err := syncMemtables(db.Opts().Dir); err != nil {
 			return tables, fmt.Errorf("sync the database: %w", err)
 		}
 	}
@@ -169,30 +189,24 @@ func (g *generation) syncFiles() (tables [2]uint64, err error) {
 // syncMemtables syncs the folder of a database and every memtable's file in it.
 // A file that vanishes meanwhile has become a table, which is on disk. The
 // folder comes last, so that it holds the tables as well.
-func syncMemtables(dir string) (tables uint64, err error) {
-	entries, err := os.ReadDir(dir)
+func syncMemtables(dir string) error {
+	all, err := filepath.Glob(filepath.Join(dir, "*.mem"))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for _, e := range entries {
-		if id, ok := table.ParseFileID(e.Name()); ok {
-			tables = max(tables, id)
-		}
-		if !strings.HasSuffix(e.Name(), ".mem") {
-			continue
-		}
-		f, err := os.Open(filepath.Join(dir, e.Name()))
+	for _, path := range all {
+		f, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return tables, syncDir(dir)
+	return syncDir(dir)
 }
 
 // MakeDir creates a folder and those above it that are missing, for certain: the

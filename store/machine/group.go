@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
@@ -141,7 +142,11 @@ func readOp(r *reader) store.Op {
 	case store.OpAdd:
 		want = 5
 		op.Key, op.Delta, op.Limit = store.Key(alias(r.bytes())), r.int(), r.int()
-		op.Window = time.Duration(r.uint()) * time.Second
+		seconds := r.uint()
+		if seconds > math.MaxInt64/uint64(time.Second) {
+			r.fail("a window of %d seconds", seconds)
+		}
+		op.Window = time.Duration(seconds) * time.Second
 	default:
 		r.fail("unknown operation %d", op.Kind)
 	}

@@ -175,7 +175,7 @@ func (m *Machine) adopt(g *generation) error {
 // take 5 memtables of 64 MB and 256 MB of cache. Writes are not synced, since
 // the raft log is; values stay in the tree, since Sync would not cover a value
 // log.
-func (m *Machine) openDatabase(dir string, c options.CompressionType, tables uint64) (*badger.DB, error) {
+func (m *Machine) openDatabase(dir string, c options.CompressionType, tables []uint64) (*badger.DB, error) {
 	if err := repair(dir, tables, m.log); err != nil {
 		return nil, fmt.Errorf("repair the database %s: %w", dir, err)
 	}
@@ -286,3 +286,7 @@ func (badgerLog) Infof(string, ...any) {}
 
 // Debugf implements badger.Logger.
 func (badgerLog) Debugf(string, ...any) {}
+
+// Abandon makes Close leave the databases as they are, for a process that ends
+// because they failed.
+func (m *Machine) Abandon() { m.lost.Store(true) }

@@ -18,9 +18,8 @@ import (
 )
 
 // repair mends what a power cut can leave in a Badger folder and Badger does not
-// open with. tables is the highest number of a table that the durable mark
-// vouches for.
-func repair(dir string, tables uint64, log *slog.Logger) error {
+// open with. tables are those of level 0 that the durable mark vouches for.
+func repair(dir string, tables []uint64, log *slog.Logger) error {
 	if err := removeEmpty(dir, log); err != nil {
 		return err
 	}
@@ -54,8 +53,9 @@ func removeEmpty(dir string, log *slog.Logger) error {
 // folder, so a cut can leave the manifest ahead of the folder. The mark syncs
 // the folder: such a table is newer than the mark, and so is the removal of the
 // memtable it was made from, which is therefore still there with everything that
-// the mark covers. A table that the mark vouches for is another matter.
-func forgetTables(dir string, tables uint64, log *slog.Logger) error {
+// the mark covers. A table that the mark vouches for is another matter, and so is
+// one of another level, which Badger makes with the folder synced.
+func forgetTables(dir string, tables []uint64, log *slog.Logger) error {
 	f, err := os.OpenFile(filepath.Join(dir, badger.ManifestFilename), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -73,7 +73,7 @@ func forgetTables(dir string, tables uint64, log *slog.Logger) error {
 		if _, err := os.Stat(table.NewFilename(id, dir)); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if id <= tables || t.Level > 0 {
+		if t.Level > 0 || slices.Contains(tables, id) {
 			return fmt.Errorf("its table %d is missing: restore a backup", id)
 		}
 		gone = append(gone, id)
