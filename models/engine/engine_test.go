@@ -328,6 +328,29 @@ func TestTheEngineHasNoNetworkButItsOwn(t *testing.T) {
 	}
 }
 
+func TestRunnersAreConfined(t *testing.T) {
+	t.Setenv("CLOISTER_TEST_SECRET", "in our environment")
+	b := start(t)
+	b.install("m", enginetest.Tiny())
+	if _, err := b.complete(models.Prompt{Model: "m", Raw: "x", MaxTokens: 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	runner := children(t, b.Status().Pid, "runner")[0]
+	for file, want := range map[string]string{
+		"limits":        "Max core file size        0                    0",
+		"oom_score_adj": "500",
+	} {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", runner, file))
+		if err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s of a runner lacks %q: %v", file, want, err)
+		}
+	}
+	environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", runner))
+	if err != nil || strings.Contains(string(environment), "CLOISTER_TEST_SECRET") {
+		t.Errorf("a runner sees our environment (%v)", err)
+	}
+}
+
 func TestWithoutANetworkOfItsOwnItRunsToo(t *testing.T) {
 	b := startWith(t, engine.Config{OpenNet: true})
 	b.install("m", enginetest.Tiny())

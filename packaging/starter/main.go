@@ -72,7 +72,10 @@ func run(ctx context.Context, out, licence string) error {
 	if err != nil {
 		return err
 	}
-	return write(out, manifest, content)
+	if err := write(out, manifest, content); err != nil {
+		return err
+	}
+	return os.RemoveAll(cache) // all that matters of it is in the pack
 }
 
 // fetch downloads the pinned packages into a cache folder; pip refuses what has

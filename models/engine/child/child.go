@@ -47,6 +47,9 @@ func run() error {
 	if path == "" {
 		return errors.New("this is a part of `cloister serve`, which starts it by itself; run that instead")
 	}
+	if err := confine(); err != nil {
+		return err
+	}
 	if os.Getenv(IsolatedVariable) == "1" {
 		if err := raiseLoopback(); err != nil {
 			return fmt.Errorf("raise the loopback interface: %w", err)
@@ -81,6 +84,19 @@ func run() error {
 	outer := &http.Server{Handler: front(http.DefaultServeMux), ReadHeaderTimeout: 10 * time.Second}
 	go func() { served <- outer.Serve(ln) }()
 	return <-served
+}
+
+// confine forbids this process and its runners core dumps, which would hold
+// prompts, and makes them the kernel's choice before the node when memory runs
+// out.
+func confine() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0); err != nil {
+		fmt.Fprintln(os.Stderr, "cloister engine: the kernel may end the node before it when memory runs out:", err)
+	}
+	return nil
 }
 
 // endWithParent waits for the end of standard input, which the parent holds
