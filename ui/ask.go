@@ -85,7 +85,7 @@ func (u *pages) run(w http.ResponseWriter, r *http.Request) error {
 
 func (u *pages) runEvents(w http.ResponseWriter, r *http.Request) error {
 	p := u.frame(r, "ask", "")
-	return stream(w, r, u.runFrames(r, p))
+	return u.stream(w, r, u.runFrames(r, p))
 }
 
 func (u *pages) runFrames(r *http.Request, p view.Page) iter.Seq2[frame, error] {

@@ -87,19 +87,20 @@ func steps(h view.Home, administrator bool) []view.NextStep {
 	return list
 }
 
+const maxTry = 3
+
 // try suggests questions that the connected sources can answer.
-func try(sources []view.Source) []string {
-	var git, files bool
-	for _, s := range sources {
-		git = git || s.Kind == "git"
-		files = files || s.Kind == "files"
-	}
-	var out []string
-	if git {
-		out = append(out, "Who last changed README.md?", "When was README.md added?")
-	}
-	if git || files {
-		out = append(out, "Which document explains the installation?")
+func try(sources []view.Source) (out []string) {
+	for i := 0; len(out) < maxTry; i++ {
+		some := false
+		for _, s := range sources {
+			if i < len(s.Try) && len(out) < maxTry {
+				out, some = append(out, s.Try[i]), true
+			}
+		}
+		if !some {
+			break
+		}
 	}
 	return out
 }

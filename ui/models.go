@@ -60,7 +60,7 @@ const importPace = 300 * time.Millisecond
 
 func (u *pages) modelProgress(w http.ResponseWriter, r *http.Request) error {
 	p := u.frame(r, "models", "")
-	return stream(w, r, u.importFrames(r, p))
+	return u.stream(w, r, u.importFrames(r, p))
 }
 
 func (u *pages) importFrames(r *http.Request, p view.Page) iter.Seq2[frame, error] {

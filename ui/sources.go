@@ -84,7 +84,7 @@ func (u *pages) sourceSync(w http.ResponseWriter, r *http.Request) error {
 
 func (u *pages) sourceProgress(w http.ResponseWriter, r *http.Request) error {
 	p := u.frame(r, "sources", "")
-	return stream(w, r, u.sourceFrames(r, p))
+	return u.stream(w, r, u.sourceFrames(r, p))
 }
 
 func (u *pages) sourceFrames(r *http.Request, p view.Page) iter.Seq2[frame, error] {

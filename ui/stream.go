@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+
+	"github.com/cloister-os/cloister/store"
 )
 
 // Bounds of an event stream. The browser opens a new one when a stream ends, and
 // is authenticated anew.
 const (
+	maxStreams  = 512 // open at once
 	streamLife  = 5 * time.Minute
 	streamBeat  = 15 * time.Second
 	streamPace  = 150 * time.Millisecond // frames come no closer than this
@@ -31,7 +34,13 @@ type frame struct {
 
 // stream sends frames as events until the last one. Of frames that come faster
 // than the pace only the newest is sent.
-func stream(w http.ResponseWriter, r *http.Request, frames iter.Seq2[frame, error]) error {
+func (u *pages) stream(w http.ResponseWriter, r *http.Request, frames iter.Seq2[frame, error]) error {
+	select {
+	case u.streams <- struct{}{}:
+		defer func() { <-u.streams }()
+	default:
+		return store.ErrBusy
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), streamLife)
 	defer cancel()
 	newest := make(chan frame, 1)
@@ -59,6 +68,7 @@ func stream(w http.ResponseWriter, r *http.Request, frames iter.Seq2[frame, erro
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("X-Accel-Buffering", "no")
 	out := &events{w: w, control: http.NewResponseController(w)}
+	_ = out.control.SetReadDeadline(time.Time{}) // nothing more is read; not every writer has one
 	if !out.send(ctx, first) || first.last {
 		return nil
 	}

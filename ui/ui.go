@@ -59,8 +59,9 @@ func (c Config) valid() error {
 // pages serves all screens.
 type pages struct {
 	Config
-	assets *asset.Set
-	isSet  atomic.Bool // setup is known to be done
+	assets  *asset.Set
+	isSet   atomic.Bool   // setup is known to be done
+	streams chan struct{} // one token for each open event stream
 }
 
 // New returns the handler of all pages and their assets. Mount it at "/".
@@ -84,7 +85,7 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &pages{Config: cfg, assets: assets}
+	u := &pages{Config: cfg, assets: assets, streams: make(chan struct{}, maxStreams)}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+asset.Prefix, assets)
 	mux.Handle("/", cfg.Sessions.Middleware(u.routes()))

@@ -331,3 +331,23 @@ func TestScriptsStaySmall(t *testing.T) {
 		t.Errorf("an outdated hash answers %d", w.Code)
 	}
 }
+
+func TestWhatIsNotPermittedIsNotOffered(t *testing.T) {
+	w := uitest.Full()
+	w.Deny(auth.AuditRead, "auditors-only")
+	w.Deny(auth.ModelList, "builders-only")
+	body := visit(t, w, true).get("/").Body.String()
+	for _, hidden := range []string{`<li hidden><a href="/audit"`, `<li hidden><a href="/models"`} {
+		if !strings.Contains(body, hidden) {
+			t.Errorf("home lacks %s", hidden)
+		}
+	}
+	for _, part := range []string{"log-title", "models-title"} {
+		if strings.Contains(body, part) {
+			t.Errorf("home shows %s", part)
+		}
+	}
+	if strings.Contains(body, `<li hidden><a href="/sources"`) {
+		t.Error("the sources are hidden too")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -98,6 +99,30 @@ func TestSkipLink(t *testing.T) {
 	if got := c.focused(t); got != "Add source" {
 		t.Errorf("after the skip link the next stop is %q", got)
 	}
+}
+
+// TestMenuOnSmallScreens: the navigation opens by key and closes by Escape.
+func TestMenuOnSmallScreens(t *testing.T) {
+	w := uitest.Full()
+	s := serve(t, w)
+	c := launch(t, s.spki).tab(t, s)
+	c.signIn(t, w)
+	for _, theme := range []string{"light", "dark"} {
+		l := look{theme, 320}
+		c.set(t, l)
+		c.at(t, "/models", 200)
+		c.tabTo(t, "Menu")
+		c.press(t, kb.Enter)
+		c.tabTo(t, "Sources")
+		c.check(t, "menu", l)
+		c.press(t, kb.Escape)
+		if got := c.focused(t); got != "Menu" {
+			t.Errorf("Escape leads to %q", got)
+		}
+	}
+	c.press(t, kb.Enter)
+	c.tabTo(t, "Sources")
+	c.enter(t, "/sources")
 }
 
 // TestShortcutsCanBeTurnedOff: a single key does nothing for who does not want it.
@@ -246,4 +271,32 @@ func (c *chrome) text(t testing.TB, selector string) (s string) {
 	t.Helper()
 	c.run(t, chromedp.Evaluate(fmt.Sprintf(`document.querySelector(%q).textContent`, selector), &s))
 	return s
+}
+
+// TestWithoutScript: signing in, asking and reading the answer need no script;
+// the page of a run loads itself again until the run has ended.
+func TestWithoutScript(t *testing.T) {
+	w := uitest.Full()
+	s := serve(t, w)
+	c := launch(t, s.spki).tab(t, s)
+	c.set(t, look{"light", 1280})
+	c.run(t, emulation.SetScriptExecutionDisabled(true))
+	c.at(t, "/sign-in", 200)
+	c.typeInto(t, "user", uitest.User)
+	c.typeInto(t, "password", uitest.Password)
+	c.enter(t, "/")
+	c.typeInto(t, "question", "How long are settlement files kept?")
+	c.press(t, kb.Enter)
+	c.see(t, "Settlement files are kept for seven years, counted from the value date.")
+	c.tabTo(t, "Dark theme")
+	c.press(t, kb.Enter)
+	if !c.until(`document.documentElement.dataset.theme === "dark"`) {
+		t.Error("the theme form does nothing without script")
+	}
+	var shown bool
+	c.at(t, "/audit/export", 200)
+	c.run(t, chromedp.Evaluate(`[...document.querySelectorAll("[data-copy]")].some((b) => !b.hidden)`, &shown))
+	if shown {
+		t.Error("a copy button is shown that cannot work")
+	}
 }

@@ -49,12 +49,13 @@ type Config struct {
 // Rooms is the services of the pages. Close it when the pages are no longer
 // served.
 type Rooms struct {
-	cfg    Config
-	ctx    context.Context // of what goes on after its request has ended
-	stop   context.CancelFunc
-	works  sync.WaitGroup
-	packs  importing
-	counts counts
+	cfg      Config
+	ctx      context.Context // of what goes on after its request has ended
+	stop     context.CancelFunc
+	works    sync.WaitGroup
+	packs    importing
+	digests  digests
+	outcomes outcomes
 }
 
 // New returns the services.

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
@@ -50,6 +51,7 @@ func (s runs) Get(ctx context.Context, p auth.Principal, id string) (view.Run, e
 	}
 	v, err := show(got)
 	if err == nil && v.Answer != nil {
+		s.outcomes.put(id, v.Answer.Outcome)
 		err = s.freshen(ctx, p, v.Answer)
 	}
 	return v, err
@@ -64,12 +66,56 @@ func (s runs) Recent(ctx context.Context, p auth.Principal, before string, limit
 	out := make([]view.Run, 0, len(list))
 	for _, got := range list {
 		v, err := show(got)
+		if err == nil && got.State == run.Done && v.Answer == nil {
+			v.Answer, err = s.outcome(ctx, p, v.ID)
+		}
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, v)
 	}
 	return out, nil
+}
+
+// outcomes remembers how runs ended, which never changes.
+type outcomes struct {
+	mu    sync.Mutex
+	known map[string]view.Outcome
+}
+
+const maxOutcomes = 10_000
+
+func (o *outcomes) get(id string) (view.Outcome, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out, ok := o.known[id]
+	return out, ok
+}
+
+func (o *outcomes) put(id string, out view.Outcome) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.known == nil || len(o.known) >= maxOutcomes {
+		o.known = map[string]view.Outcome{}
+	}
+	o.known[id] = out
+}
+
+// outcome is how a run that the principal may list ended, without the answer.
+func (s runs) outcome(ctx context.Context, p auth.Principal, id string) (*view.Answer, error) {
+	if out, ok := s.outcomes.get(id); ok {
+		return &view.Answer{Outcome: out}, nil
+	}
+	got, err := s.cfg.Runs.Get(ctx, p, run.ID(id))
+	if err != nil {
+		return nil, told(err)
+	}
+	v, err := show(got)
+	if err != nil || v.Answer == nil {
+		return nil, err
+	}
+	s.outcomes.put(id, v.Answer.Outcome)
+	return &view.Answer{Outcome: v.Answer.Outcome}, nil
 }
 
 // Watch implements ui.Runs.

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"iter"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
-	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -116,8 +113,8 @@ func (s sources) show(ctx context.Context, st connect.Status) (view.Source, erro
 	if g.Running {
 		return v, nil // counting what is being written would count it again and again
 	}
-	var err error
-	v.Counts, err = s.counts.of(ctx, s.cfg.Store, st.Name, st.Watermark)
+	d, err := s.digests.of(ctx, s.cfg.Store, st.Name, st.Watermark)
+	v.Counts, v.Try = d.counts, d.try
 	return v, err
 }
 
@@ -143,71 +140,4 @@ func title(s string) string {
 		return "Starting"
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
-}
-
-// counts remembers how many records each source holds, for one watermark.
-type counts struct {
-	mu    sync.Mutex
-	known map[string]counted
-}
-
-type counted struct {
-	at   time.Time
-	list []view.Number
-}
-
-// Bounds of counting: what is more is said to be at least that many.
-const (
-	maxCounted = 20_000
-	maxSources = 1000
-)
-
-// streams are the kinds of record that are counted, with their names for people.
-var streams = []struct{ stream, name string }{
-	{graph.StreamCommit, "commits"}, {graph.StreamPerson, "people"}, {graph.StreamTag, "tags"}, {graph.StreamDocument, "documents"},
-}
-
-// of counts a source's records, once for each watermark.
-func (c *counts) of(ctx context.Context, st store.Store, source string, at time.Time) ([]view.Number, error) {
-	if at.IsZero() {
-		return nil, nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if known, ok := c.known[source]; ok && known.at.Equal(at) {
-		return known.list, nil
-	}
-	var list []view.Number
-	err := st.View(ctx, store.Local, func(snap store.Snapshot) error {
-		for _, s := range streams {
-			n, err := count(snap, source, s.stream)
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				list = append(list, view.Number{Name: s.name, Value: n, AtLeast: n == maxCounted})
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if c.known == nil || len(c.known) >= maxSources {
-		c.known = map[string]counted{}
-	}
-	c.known[source] = counted{at, list}
-	return list, nil
-}
-
-func count(snap store.Snapshot, source, stream string) (n int64, err error) {
-	for _, err := range snap.Scan(graph.SpaceRecord.Prefix(source, stream), "") {
-		if err != nil {
-			return n, err
-		}
-		if n++; n == maxCounted {
-			break
-		}
-	}
-	return n, nil
 }

@@ -16,12 +16,12 @@ func ago(d time.Duration) time.Time { return now.Add(-d) }
 func sources() []view.Source {
 	return []view.Source{
 		{
-			Name: "payments", Kind: "git", Path: "/srv/git/payments.git", Tone: view.OK, State: "up to date", AsOf: ago(40 * time.Second), Version: 48112, Next: now.Add(4 * time.Minute),
+			Name: "payments", Kind: "git", Try: []string{"Who last changed settlement/retry.go?"}, Path: "/srv/git/payments.git", Tone: view.OK, State: "up to date", AsOf: ago(40 * time.Second), Version: 48112, Next: now.Add(4 * time.Minute),
 			Counts: []view.Number{{Name: "commits", Value: 4182}, {Name: "people", Value: 37}, {Name: "files", Value: 1264}, {Name: "tags", Value: 58}, {Name: "documents", Value: 91}},
 			Sync:   &view.Sync{Started: ago(43 * time.Second), Ended: ago(40 * time.Second), Took: 3200 * time.Millisecond, Written: 214, Claims: 618, Bodies: 12, Skips: 0},
 		},
 		{
-			Name: "handbook", Kind: "files", Path: "/srv/documents/handbook", Tone: view.OK, State: "up to date", AsOf: ago(6 * time.Minute), Version: 48090, Next: now.Add(4 * time.Minute),
+			Name: "handbook", Kind: "files", Try: []string{"Which document explains Retention of payment records?"}, Path: "/srv/documents/handbook", Tone: view.OK, State: "up to date", AsOf: ago(6 * time.Minute), Version: 48090, Next: now.Add(4 * time.Minute),
 			Counts: []view.Number{{Name: "documents", Value: 318}, {Name: "sections", Value: 2907}, {Name: "sentences", Value: 40211}},
 			Sync: &view.Sync{
 				Started: ago(6*time.Minute + 11*time.Second), Ended: ago(6 * time.Minute), Took: 11400 * time.Millisecond, Written: 12, Claims: 618, Bodies: 12, Skips: 214,

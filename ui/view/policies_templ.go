@@ -144,7 +144,7 @@ func PoliciesPage(p Page, list []Policy) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = copyable(p, "cli-policy", "the command", "cloister policy put NAME FILE.cedar").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = copyable(p, "cli-policy", "the command", "cloister policy put FILE.cedar").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

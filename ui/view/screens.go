@@ -34,6 +34,7 @@ type Source struct {
 	Next       time.Time // next scheduled sync
 	Counts     []Number  // documents, commits, people, …
 	Sync       *Sync     // the sync going on, or the last one
+	Try        []string  // questions that it can answer
 }
 
 // Number is a count with its name.
