@@ -43,9 +43,11 @@ type Config struct {
 	// start, not what is safe: everything acknowledged is in the log.
 	SyncEvery time.Duration
 	SyncBytes int64
-	// SnapshotEntries is after how many entries of the log it is cut (never
-	// above the durable mark); 8192 when 0.
+	// SnapshotEntries and SnapshotBytes say after how much the log is cut, never
+	// above the durable mark: 8192 and 32 MiB when 0. What lies above the cut is
+	// read at start.
 	SnapshotEntries uint64
+	SnapshotBytes   int64
 	// Machine sizes the databases; its Dir, Logger and Fatal are ignored.
 	Machine machine.Config
 	// FreeBytes tells the free space of a disk, statfs when nil. Tests fill
@@ -71,6 +73,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SnapshotEntries == 0 {
 		c.SnapshotEntries = 8192
+	}
+	if c.SnapshotBytes == 0 {
+		c.SnapshotBytes = 32 << 20
 	}
 	if c.FreeBytes == nil {
 		c.FreeBytes = freeBytes
@@ -214,6 +219,9 @@ func (n *Node) Close() error {
 	n.shut.Do(func() {
 		n.stop.Do(func() { close(n.dead) })
 		n.former.close()
+		if n.cause == nil {
+			n.cut() // so that the next start has nothing to read
+		}
 		err = n.raft.Shutdown().Error()
 		n.tasks.Wait()
 		n.former.tasks.Wait()
@@ -291,7 +299,7 @@ func (n *Node) settle() error {
 func (n *Node) sync() {
 	tick := time.NewTicker(min(n.cfg.SyncEvery, 100*time.Millisecond))
 	defer tick.Stop()
-	last, cut := time.Now(), n.machine.Mark()
+	last, cut, cutBytes := time.Now(), n.machine.Mark(), n.machine.Bytes()
 	for {
 		select {
 		case <-n.dead:
@@ -306,12 +314,20 @@ func (n *Node) sync() {
 				n.fail(err)
 				return
 			}
-			if mark := n.machine.Mark(); mark-cut >= store.Version(n.cfg.SnapshotEntries) {
-				if err := n.raft.Snapshot().Error(); err != nil {
-					n.log.Warn("the log could not be cut", "error", err)
-				}
-				cut = mark
+			mark, bytes := n.machine.Mark(), n.machine.Bytes()
+			if mark-cut >= store.Version(n.cfg.SnapshotEntries) || bytes-cutBytes >= n.cfg.SnapshotBytes {
+				n.cut()
+				cut, cutBytes = mark, bytes
 			}
 		}
+	}
+}
+
+// cut has raft take a metadata snapshot, which moves the durable mark to it, and
+// cut the log below.
+func (n *Node) cut() {
+	err := n.raft.Snapshot().Error()
+	if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		n.log.Warn("the log could not be cut", "error", err)
 	}
 }

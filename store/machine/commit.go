@@ -67,4 +67,5 @@ func (m *Machine) publish(e *evaluation, size int) {
 	m.mu.Unlock()
 	close(changed)
 	m.unsynced.Add(int64(size))
+	m.bytes.Add(int64(size))
 }

@@ -129,6 +129,9 @@ func (m *marks) close() error { return m.file.Close() }
 // Unsynced is how many bytes of groups were applied since the last Sync began.
 func (m *Machine) Unsynced() int64 { return m.unsynced.Load() }
 
+// Bytes is how many bytes of groups were applied since Open.
+func (m *Machine) Bytes() int64 { return m.bytes.Load() }
+
 // Mark is the durable mark. The log must be kept above it.
 func (m *Machine) Mark() store.Version {
 	m.syncing.Lock()

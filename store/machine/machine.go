@@ -62,6 +62,7 @@ type Machine struct {
 
 	lost     atomic.Bool    // a database failed in the background; closing it would wait for ever
 	unsynced atomic.Int64   // bytes of groups applied since the last sync
+	bytes    atomic.Int64   // of groups applied since Open
 	syncing  sync.Mutex     // one Sync, Restore or Close at a time
 	leaving  sync.WaitGroup // old generations being removed
 
