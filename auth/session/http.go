@@ -80,19 +80,32 @@ func (s *Service) Authenticate(r *http.Request) (auth.Principal, error) {
 	if err != nil {
 		return auth.Principal{}, err
 	}
+	var p auth.Principal
 	if isSession(token) {
-		return s.bySession(r.Context(), token)
+		p, err = s.bySession(r.Context(), token)
+	} else {
+		p, err = s.byKey(r.Context(), token)
 	}
-	return s.byKey(r.Context(), token)
+	if err == nil {
+		s.keep(r, token)
+	}
+	return p, err
 }
 
 func (s *Service) bySession(ctx context.Context, token string) (auth.Principal, error) {
+	item, row, user, err := s.lookUp(ctx, token)
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	s.touch(ctx, item, row, s.now())
+	return User{ID: row.User, Name: user.Name, Roles: user.Roles}.Principal(), nil
+}
+
+// lookUp finds the session of a token, if it is good.
+func (s *Service) lookUp(ctx context.Context, token string) (item store.Item, row sessionRow, user userRow, err error) {
 	key := sessions.Key(hashPart(token))
-	var item store.Item
-	var row sessionRow
-	var user userRow
 	found := false
-	err := s.store.View(ctx, store.Local, func(snap store.Snapshot) (err error) {
+	err = s.store.View(ctx, store.Local, func(snap store.Snapshot) (err error) {
 		if item, found, err = get(snap.Get, key, &row); err != nil || !found {
 			return err
 		}
@@ -100,14 +113,12 @@ func (s *Service) bySession(ctx context.Context, token string) (auth.Principal, 
 		return err
 	})
 	if err != nil {
-		return auth.Principal{}, fmt.Errorf("look up the session: %w", err)
+		return item, row, user, fmt.Errorf("look up the session: %w", err)
 	}
-	now := s.now()
-	if !found || !now.Before(s.expires(row)) {
-		return auth.Principal{}, fmt.Errorf("%w: the session has ended, sign in again", auth.ErrUnauthenticated)
+	if !found || !s.now().Before(s.expires(row)) {
+		return item, row, user, fmt.Errorf("%w: the session has ended, sign in again", auth.ErrUnauthenticated)
 	}
-	s.touch(ctx, item, row, now)
-	return User{ID: row.User, Name: user.Name, Roles: user.Roles}.Principal(), nil
+	return item, row, user, nil
 }
 
 // touch notes that the session is in use, now and then and without waiting. A
@@ -125,8 +136,9 @@ func (s *Service) touch(ctx context.Context, item store.Item, row sessionRow, no
 
 // Middleware refuses what a browser sends for another site, and requests with a
 // secret in the URL, which it removes so that nothing after it can log it. It
-// also notes where the request comes from, for Login and Setup. It belongs
-// outside of whatever logs requests.
+// also notes where the request comes from, for Login and Setup, and ends a request
+// soon after the credential that Authenticate accepted for it has ended. It
+// belongs outside of whatever logs requests.
 func (s *Service) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if secretInURL(r.URL) {
@@ -138,7 +150,9 @@ func (s *Service) Middleware(next http.Handler) http.Handler {
 			s.refuse(w, r, http.StatusForbidden, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(WithAddress(r.Context(), r.RemoteAddr)))
+		r, release := held(r.WithContext(WithAddress(r.Context(), r.RemoteAddr)))
+		defer release()
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -150,15 +164,22 @@ func secretInURL(u *url.URL) bool {
 	return auth.HoldsSecret(u.Path) || auth.HoldsSecret(query) || auth.HoldsSecret(u.RawQuery)
 }
 
-// sameSite refuses an unsafe request that a browser says comes from elsewhere. One
+// sameSite refuses an unsafe request that a browser says comes from elsewhere,
+// and a safe one that is no link which somebody followed. An unsafe one
 // with a session cookie must say where it comes from; one without, from a shell or
 // a program, carries nothing that another site could misuse.
 func sameSite(r *http.Request) error {
+	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		// Whoever follows a link comes from elsewhere and is welcome. What another
+		// origin of the same site (another port of this host, say) fetches with
+		// somebody's cookie is not: it goes on record in their name.
+		if foreign := site == "cross-site" || site == "same-site"; foreign && r.Header.Get("Sec-Fetch-Mode") != "navigate" && len(r.CookiesNamed(CookieName)) > 0 {
+			return errCrossSite
+		}
 		return nil
 	}
-	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
 	if site != "" && site != "same-origin" && site != "none" {
 		return errCrossSite
 	}

@@ -53,7 +53,7 @@ func TestRequestsThatOtherSitesMakeBrowsersSendAreRefused(t *testing.T) {
 	h := p.Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	const refused, passed = http.StatusForbidden, http.StatusNoContent
 	for _, c := range []struct {
-		name, method, site, origin string
+		name, method, site, origin string // of GET: the mode
 		cookie                     bool
 		want                       int
 	}{
@@ -72,7 +72,11 @@ func TestRequestsThatOtherSitesMakeBrowsersSendAreRefused(t *testing.T) {
 		{"opaque", "POST", "", "null", true, refused},
 		{"lying Sec-Fetch-Site", "POST", "same-origin", "https://evil.example", true, refused},
 		{"says nothing", "POST", "", "", true, refused},
-		{"reading", "GET", "cross-site", "", true, passed},
+		{"a link that is followed", "GET", "cross-site", "navigate", true, passed},
+		{"fetched by another site", "GET", "cross-site", "no-cors", true, refused},
+		{"fetched by another port", "GET", "same-site", "cors", true, refused},
+		{"fetched without a cookie", "GET", "cross-site", "no-cors", false, passed},
+		{"fetched by the page itself", "GET", "same-origin", "cors", true, passed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest(c.method, "https://cloister:8443/api/v1/keys", nil)
@@ -80,7 +84,9 @@ func TestRequestsThatOtherSitesMakeBrowsersSendAreRefused(t *testing.T) {
 			if c.site != "" {
 				r.Header.Set("Sec-Fetch-Site", c.site)
 			}
-			if c.origin != "" {
+			if c.method == "GET" {
+				r.Header.Set("Sec-Fetch-Mode", c.origin)
+			} else if c.origin != "" {
 				r.Header.Set("Origin", c.origin)
 			}
 			if c.cookie {

@@ -74,6 +74,9 @@ func (a *API) problem(ctx context.Context, err error) error {
 	if errors.As(err, &known) {
 		return known
 	}
+	if cause := context.Cause(ctx); errors.Is(cause, auth.ErrUnauthenticated) {
+		err = cause // the credential ended while the request was served
+	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return problem(499, "The client went away.", "")
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
 )
 
@@ -50,8 +52,9 @@ func (a *API) stream(ctx context.Context, events iter.Seq2[message, error]) (*hu
 		for ok && err == nil && out.send(m) {
 			m, err, ok = next()
 		}
-		if err != nil && ctx.Err() == nil {
-			out.send(message{kind: "error", data: a.problem(ctx, err)})
+		cause := context.Cause(ctx)
+		if ended := errors.Is(cause, auth.ErrUnauthenticated); ended || err != nil && cause == nil {
+			out.send(message{kind: "error", data: a.problem(ctx, errors.Join(err, cause))})
 		}
 	}}, nil
 }
