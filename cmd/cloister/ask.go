@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -84,13 +85,20 @@ func askLive(cmd *cobra.Command, question string) error {
 	return err
 }
 
+// bold is how an answer marks what was asked for.
+var bold = regexp.MustCompile(`\*\*([^*\n]+)\*\*`)
+
 // writeAnswer prints an answer with its citations and how fresh they are.
 func writeAnswer(w io.Writer, a wire.Answer) error {
 	var b strings.Builder
 	if a.Understood != "" {
 		fmt.Fprintf(&b, "Understood as: %s\n\n", clean(a.Understood))
 	}
-	fmt.Fprintln(&b, strings.TrimSpace(clean(a.Answer)))
+	text := strings.TrimSpace(clean(a.Answer))
+	if isTerminal(w) {
+		text = bold.ReplaceAllString(text, "\x1b[1m$1\x1b[22m")
+	}
+	fmt.Fprintln(&b, text)
 	for i, c := range a.Citations {
 		if i == 0 {
 			b.WriteString("\nCited:\n")

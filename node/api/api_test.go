@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -47,7 +48,7 @@ func (noSource) Kind() string                                                   
 func (noSource) Check(context.Context, *guard.Permit, graph.Source) error               { return nil }
 func (noSource) Scan(context.Context, *guard.Permit, graph.Source, *connect.Sink) error { return nil }
 
-func open(t *testing.T) *house {
+func open(t *testing.T, changes ...func(*Config)) *house {
 	t.Helper()
 	st := storetest.NewModel(nil)
 	h := &house{House: guardtest.Open(t, st)}
@@ -80,6 +81,9 @@ func open(t *testing.T) *house {
 	cfg.Status = func(context.Context, auth.Principal) (wire.Status, error) { return wire.Status{Node: "test"}, nil }
 	cfg.Cited = func(context.Context, auth.Principal, CitationInput) (wire.Passage, error) {
 		return wire.Passage{}, store.ErrNotFound
+	}
+	for _, change := range changes {
+		change(&cfg)
 	}
 	h.api, err = New(cfg)
 	must(t, err)
@@ -264,6 +268,33 @@ func TestAskAsJSONAndAsEvents(t *testing.T) {
 	resp = h.send(t, h.token, http.MethodGet, "/api/v1/runs/"+a.Run+"/events?from=2", nil, "")
 	if b, err = io.ReadAll(resp.Body); err != nil || strings.Contains(string(b), "event: understood") || !strings.Contains(string(b), "event: final") {
 		t.Errorf("events after 2: %v\n%s", err, b)
+	}
+}
+
+func TestAQuietStreamBeats(t *testing.T) {
+	h := open(t, func(c *Config) { c.Heartbeat = 10 * time.Millisecond })
+	h.do(t, h.token, http.MethodPost, "/api/v1/sources", wire.NewSource{Name: "s", Kind: "files", Path: "/tmp"}, http.StatusCreated, nil)
+	resp := h.send(t, h.token, http.MethodGet, "/api/v1/sources/s/progress", nil, "")
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("status %d, %s", resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+	beats := 0
+	for lines := bufio.NewScanner(resp.Body); beats < 3 && lines.Scan(); {
+		if lines.Text() == ":" {
+			beats++
+		}
+	}
+	if beats < 3 {
+		t.Errorf("%d heartbeats before the stream ended", beats)
+	}
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	h := open(t)
+	h.api.streams = make(chan struct{})
+	resp := h.send(t, h.token, http.MethodPost, "/api/v1/ask", wire.Question{Question: "who?"}, "text/event-stream")
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
 }
 
