@@ -28,12 +28,14 @@ func (n *Node) status(ctx context.Context, p auth.Principal) (wire.Status, error
 			out.Engine.State, out.Engine.Reason = "starting", ""
 		}
 	}
-	list, err := n.registry.Models(ctx)
-	if err != nil {
-		return out, err
-	}
-	for _, m := range list {
-		out.Models = append(out.Models, m.Name)
+	if n.guard.Decide(ctx, guard.Request{Principal: p, Action: auth.ModelList, Resource: auth.TheSystem}) == nil {
+		list, err := n.registry.Models(ctx)
+		if err != nil {
+			return out, err
+		}
+		for _, m := range list {
+			out.Models = append(out.Models, m.Name)
+		}
 	}
 	sources, err := n.sources.List(ctx, p)
 	for _, s := range sources {

@@ -137,7 +137,9 @@ func explainOurs(err error, e apiError) (int, apiError) {
 
 // fail answers with an error, if somebody is still there.
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil || errors.Is(err, errCallerLeft) {
+	if cause := context.Cause(r.Context()); errors.Is(cause, auth.ErrUnauthenticated) {
+		err = cause // the key was revoked while the model worked
+	} else if cause != nil || errors.Is(err, errCallerLeft) {
 		return
 	}
 	status, e := explain(err)

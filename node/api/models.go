@@ -149,9 +149,12 @@ func (a *API) importModel(ctx context.Context, p auth.Principal, in *importInput
 	return a.json(res), nil
 }
 
-// bring imports, and drops the upload when that has come to an end.
+// bring imports, and drops the upload when that has come to an end. Whoever may
+// not import is refused without the upload being touched.
 func (a *API) bring(ctx context.Context, p auth.Principal, in *importInput, src pack.Source, progress func(done, total int64)) (wire.ImportProgress, error) {
-	if in.Body.Upload != "" {
+	may := a.cfg.Door.Decide(ctx, guard.Request{Principal: p, Action: auth.ModelManage, Resource: auth.Model(in.Name)}) == nil
+	uploaded := in.Body.Upload != "" && may
+	if uploaded {
 		release, err := a.uploads.take(in.Body.Upload)
 		if err != nil {
 			return wire.ImportProgress{}, err
@@ -159,7 +162,7 @@ func (a *API) bring(ctx context.Context, p auth.Principal, in *importInput, src 
 		defer release()
 	}
 	res, err := a.cfg.Packs.Import(ctx, p, src, pack.Options{Name: in.Name, AcceptTerms: in.Body.AcceptLicence, Progress: progress})
-	if in.Body.Upload != "" && ctx.Err() == nil {
+	if uploaded && ctx.Err() == nil {
 		if err := a.uploads.drop(in.Body.Upload); err != nil {
 			a.cfg.Logger.Warn("an upload could not be dropped", "err", err)
 		}

@@ -36,7 +36,7 @@ type Status struct {
 	User    string        `json:"user" doc:"Who asks, as the node sees it"`
 	Store   StoreStatus   `json:"store"`
 	Engine  EngineStatus  `json:"engine"`
-	Models  []string      `json:"models" doc:"The models it holds"`
+	Models  []string      `json:"models" doc:"The models it holds; empty for whoever may not list them"`
 	Sources []SourceShort `json:"sources" doc:"The sources that the caller may read"`
 	LogKey  string        `json:"log_key" doc:"Fingerprint of the audit log's key"`
 }
