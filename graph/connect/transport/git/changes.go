@@ -99,7 +99,7 @@ func (s *scanner) write(ctx context.Context, r *repo, n *node) (written, error) 
 	if err != nil {
 		return written{}, err
 	}
-	changes, note, err := r.changes(c, n.parents)
+	changes, note, err := s.changes(r, c, n.parents)
 	if err != nil {
 		return written{}, err
 	}
@@ -115,23 +115,22 @@ func (s *scanner) write(ctx context.Context, r *repo, n *node) (written, error) 
 // holds: a shallow clone's last commit has none and so adds everything. Of a
 // merge only files count that differ from all parents; the note says what it
 // brought in.
-func (r *repo) changes(c *commit, parents []plumbing.Hash) (own []change, note string, err error) {
-	var base plumbing.Hash
+func (s *scanner) changes(r *repo, c *commit, parents []plumbing.Hash) (own []change, note string, err error) {
 	for i, p := range parents {
-		parent, err := r.commit(p)
+		tree, err := s.treeOf(r, p)
 		if err != nil {
 			return nil, "", err
 		}
-		diff, err := r.diff(parent.tree, c.tree)
+		diff, err := r.diff(tree, c.tree)
 		if err != nil {
 			return nil, "", err
 		}
 		if i == 0 {
-			own, base = diff, parent.hash
+			own = diff
 			continue
 		}
 		if i == 1 {
-			note = fmt.Sprintf("merges %s into %s and brings %d changed files", p.String()[:12], base.String()[:12], len(own))
+			note = fmt.Sprintf("merges %s into %s and brings %d changed files", p.String()[:12], parents[0].String()[:12], len(own))
 		}
 		own = both(own, diff)
 	}
@@ -142,6 +141,18 @@ func (r *repo) changes(c *commit, parents []plumbing.Hash) (own []change, note s
 		own = r.renames(own)
 	}
 	return own, note, err
+}
+
+// treeOf is a commit's tree, read only when the walk did not read it.
+func (s *scanner) treeOf(r *repo, h plumbing.Hash) (plumbing.Hash, error) {
+	if n := s.nodes[h]; n != nil && !n.tree.IsZero() {
+		return n.tree, nil
+	}
+	c, err := r.commit(h)
+	if err != nil {
+		return plumbing.ZeroHash, err
+	}
+	return c.tree, nil
 }
 
 // both keeps the changes of a that b has as well.

@@ -1,6 +1,7 @@
 package git_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/cloister-os/cloister/graph/connect/connecttest"
 	"github.com/cloister-os/cloister/graph/connect/transport/git"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/storetest"
 )
 
 // work is a repository with a work tree.
@@ -385,6 +388,102 @@ func TestBareAndLinkedRepositories(t *testing.T) {
 		b.Add("git", name, dir)
 		equal(t, name, b.Natives(store.Local, name, graph.StreamCommit), []string{c1})
 	}
+}
+
+func TestAShallowCloneBeginsWhereItWasCut(t *testing.T) {
+	w := newWork(t)
+	w.write("a.txt", "1")
+	w.commit("one")
+	w.write("b.txt", "1")
+	c2 := w.commit("two")
+	w.write("b.txt", "2")
+	c3 := w.commit("three")
+	dir := filepath.Join(t.TempDir(), "shallow")
+	w.git("clone", "-q", "--depth", "2", "file://"+w.dir, dir)
+	b := connecttest.Open(t, nil, git.New())
+	b.Add("git", "code", dir)
+	b.Read(store.Local, func(r *graph.Reader) {
+		equal(t, "adds a.txt", shas(t, r, file("code", "a.txt"), graph.Adds), []string{c2})
+		equal(t, "modifies b.txt", shas(t, r, file("code", "b.txt"), graph.Modifies), []string{c3})
+	}, "code")
+	if p := b.Sync("code"); p.Bodies != 0 {
+		t.Errorf("second sync: %+v", p)
+	}
+	shallow := &work{t: t, dir: dir, at: w.at, who: w.who}
+	shallow.git("fetch", "-q", "--unshallow")
+	w.write("c.txt", "1")
+	w.commit("four")
+	shallow.git("pull", "-q", "--ff-only")
+	b.Sync("code")
+	whole := connecttest.Open(t, nil, git.New())
+	whole.Add("git", "code", dir)
+	connecttest.Same(t, b.Graph(false), whole.Graph(false))
+}
+
+func TestOddTags(t *testing.T) {
+	w := newWork(t)
+	w.write("a.txt", "1")
+	c1 := w.commit("one")
+	w.git("tag", "-a", "inner", "-m", "inner")
+	w.git("tag", "-a", "outer", "-m", "outer", "inner")
+	w.git("tag", "blob", "HEAD:a.txt")
+	for _, name := range []string{"v1.10", "v1.9", "v1.9-rc1"} {
+		w.git("tag", name)
+	}
+	b := connecttest.Open(t, nil, git.New())
+	p := b.Add("git", "code", w.dir)
+	if len(p.Skips) != 1 || p.Skips[0].What != "tag blob" {
+		t.Errorf("left out: %+v", p.Skips)
+	}
+	equal(t, "tags", b.Natives(store.Local, "code", graph.StreamTag), []string{"inner", "outer", "v1.10", "v1.9", "v1.9-rc1"})
+	w.git("tag", "-d", "inner")
+	w.git("tag", "-d", "outer")
+	b.Sync("code")
+	b.Read(store.Local, func(r *graph.Reader) {
+		in := connecttest.All(t, r.In(commitID("code", c1), graph.Contains, graph.Ascending))
+		if len(in) != 1 || in[0].Record.Native != "v1.9-rc1" {
+			t.Errorf("the first of several tags on one commit: %+v", in)
+		}
+		if n := len(connecttest.All(t, r.In(commitID("code", c1), graph.Points, graph.Ascending))); n != 3 {
+			t.Errorf("%d tags point to it, want 3", n)
+		}
+	}, "code")
+}
+
+func TestAFullDiskIsSaidAndHealed(t *testing.T) {
+	w := newWork(t)
+	w.write("a.txt", "1")
+	c1 := w.commit("one")
+	full := &fullDisk{Store: storetest.NewModel(nil)}
+	b := connecttest.Open(t, full, git.New())
+	full.full.Store(true)
+	if _, err := b.Service.Add(t.Context(), guardtest.Admin(), graph.Source{Name: "code", Kind: "git", Path: w.dir}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Wait(t.Context(), guardtest.Admin(), "code")
+	if err != nil || !strings.Contains(p.Error, store.ErrReadOnly.Error()) || strings.Contains(p.Error, "\n") {
+		t.Errorf("full: %+v, %v", p, err)
+	}
+	full.full.Store(false)
+	b.Sync("code")
+	equal(t, "commits", b.Natives(store.Local, "code", graph.StreamCommit), []string{c1})
+}
+
+// fullDisk refuses bulk work while it is full.
+type fullDisk struct {
+	store.Store
+	full atomic.Bool
+}
+
+type readOnly struct{}
+
+func (readOnly) Wait(context.Context) (store.Result, error) { return store.Result{}, store.ErrReadOnly }
+
+func (f *fullDisk) Submit(ctx context.Context, tx *store.Tx, class store.Class) store.Future {
+	if f.full.Load() {
+		return readOnly{}
+	}
+	return f.Store.Submit(ctx, tx, class)
 }
 
 func TestOnePersonInTwoRepositories(t *testing.T) {

@@ -31,6 +31,7 @@ type commitEntry struct {
 	Order   uint64 `cbor:"5,keyasint,omitempty"`
 	Name    string `cbor:"6,keyasint,omitempty"` // of the author, as spelled
 	AuthorS int64  `cbor:"7,keyasint"`           // author time
+	Cut     bool   `cbor:"8,keyasint,omitempty"` // a shallow clone ended here
 }
 
 const cursorV = 1
@@ -39,20 +40,23 @@ const cursorV = 1
 type node struct {
 	hash    plumbing.Hash
 	parents []plumbing.Hash
-	timeS   int64  // committer time
-	author  string // key of the person
-	name    string // of the author, as spelled
-	authorS int64  // author time
-	known   bool   // written by an earlier scan
-	wrote   uint64 // the order it was written with
-	order   uint64 // place on the default branch from 1; 0 = not on it
-	index   int    // among all reachable commits, parents first
+	timeS   int64         // committer time
+	author  string        // key of the person
+	name    string        // of the author, as spelled
+	authorS int64         // author time
+	known   bool          // written by an earlier scan
+	wrote   uint64        // the order it was written with
+	order   uint64        // place on the default branch from 1; 0 = not on it
+	cut     bool          // a shallow clone ends here, so its parents are not known
+	tree    plumbing.Hash // zero when the commit was not read in this scan
+	index   int           // among all reachable commits, parents first
 	reached bool
 	on      bool // on the default branch
 	tag     *tag // the earliest that contains it
 }
 
-// load reads what earlier scans wrote. A commit whose parents were not written
+// load reads what earlier scans wrote. A commit where a shallow clone ended and
+// no longer does is taken for unread. A commit whose parents were not written
 // (a scan was cut off with several transactions under way) is taken for unread,
 // and so are its descendants: they will be written again, with places that fit.
 func (s *scanner) load(ctx context.Context) error {
@@ -61,8 +65,9 @@ func (s *scanner) load(ctx context.Context) error {
 		if err := cbor.Unmarshal(value, &e); err != nil {
 			return fmt.Errorf("the cursor of commit %q: %w", rest, err)
 		}
-		n := &node{hash: plumbing.NewHash(rest[0]), timeS: e.TimeS, authorS: e.AuthorS,
-			author: s.one(e.Author), name: s.one(e.Name), known: e.Rule == RuleCommit, wrote: e.Order, order: e.Order}
+		n := &node{hash: plumbing.NewHash(rest[0]), timeS: e.TimeS, authorS: e.AuthorS, author: s.one(e.Author), name: s.one(e.Name),
+			cut: e.Cut, wrote: e.Order, order: e.Order}
+		n.known = e.Rule == RuleCommit && e.Cut == s.refs.cut[n.hash]
 		for p := e.Parents; len(p) >= len(n.hash); p = p[len(n.hash):] {
 			n.parents = append(n.parents, plumbing.Hash(p[:len(n.hash)]))
 		}
@@ -128,14 +133,6 @@ func (s *scanner) discover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	shallow, err := s.repo.store.Shallow()
-	if err != nil {
-		return fmt.Errorf("the repository %s cannot be read: %w", s.src.Path, err)
-	}
-	cut := map[plumbing.Hash]bool{}
-	for _, h := range shallow {
-		cut[h] = true
-	}
 	var reached []*node
 	for len(stack) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -143,7 +140,7 @@ func (s *scanner) discover(ctx context.Context) error {
 		}
 		h := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		n, err := s.visit(h, cut[h])
+		n, err := s.visit(h)
 		if err != nil {
 			return err
 		}
@@ -160,7 +157,7 @@ func (s *scanner) discover(ctx context.Context) error {
 }
 
 // visit returns the node of a commit, read from the repository unless known.
-func (s *scanner) visit(h plumbing.Hash, cut bool) (*node, error) {
+func (s *scanner) visit(h plumbing.Hash) (*node, error) {
 	n := s.nodes[h]
 	if n != nil && (n.known || n.reached) {
 		return n, nil
@@ -176,9 +173,10 @@ func (s *scanner) visit(h plumbing.Hash, cut bool) (*node, error) {
 		s.nodes[h] = n
 	}
 	n.parents, n.timeS, n.authorS = c.parents, c.committed.Unix(), c.authored.Unix()
+	n.tree = c.tree
 	n.author, n.name = s.one(keyOf(c.author, c.mail)), s.one(c.author)
-	if cut {
-		n.parents = nil // a shallow clone ends here
+	if n.cut = s.refs.cut[h]; n.cut {
+		n.parents = nil
 	}
 	return n, nil
 }
@@ -327,7 +325,7 @@ func (s *scanner) ancestors(from *node, follow func(*node) bool) (out []*node) {
 }
 
 func (n *node) entry() ([]byte, error) {
-	e := commitEntry{V: cursorV, Rule: RuleCommit, TimeS: n.timeS, Author: n.author, Order: n.order, Name: n.name, AuthorS: n.authorS}
+	e := commitEntry{V: cursorV, Rule: RuleCommit, TimeS: n.timeS, Author: n.author, Order: n.order, Name: n.name, AuthorS: n.authorS, Cut: n.cut}
 	for _, p := range n.parents {
 		e.Parents = append(e.Parents, p[:]...)
 	}

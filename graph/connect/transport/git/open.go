@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -20,9 +22,9 @@ import (
 
 // Sizes of what one reader of a repository keeps in memory.
 const (
-	objectCacheBytes = 32 << 20
+	objectCacheBytes = 16 << 20
 	maxObjectBytes   = 64 << 20 // of a commit, tag or tree
-	treeCacheEntries = 200_000
+	treeCacheEntries = 50_000
 )
 
 // repo reads objects and references. It is used by one goroutine.
@@ -131,10 +133,18 @@ type refs struct {
 	head   plumbing.Hash            // its commit; zero when it has none
 	heads  map[string]plumbing.Hash // all branches
 	tags   map[string]plumbing.Hash // as they stand: annotated tags are not peeled
+	cut    map[plumbing.Hash]bool   // where a shallow clone ends: their parents are not there
 }
 
 func (r *repo) refs() (refs, error) {
-	out := refs{heads: map[string]plumbing.Hash{}, tags: map[string]plumbing.Hash{}}
+	out := refs{heads: map[string]plumbing.Hash{}, tags: map[string]plumbing.Hash{}, cut: map[plumbing.Hash]bool{}}
+	shallow, err := r.store.Shallow()
+	if err != nil {
+		return out, fmt.Errorf("where the shallow clone %s ends cannot be read: %w", r.dir, err)
+	}
+	for _, h := range shallow {
+		out.cut[h] = true
+	}
 	it, err := r.store.IterReferences()
 	if err != nil {
 		return out, fmt.Errorf("the references of %s cannot be read: %w", r.dir, err)
@@ -196,6 +206,9 @@ func (r refs) digest() []byte {
 		for _, name := range names {
 			fmt.Fprintf(h, "%d %q %s\n", kind, name, m[name])
 		}
+	}
+	for _, cut := range slices.SortedFunc(maps.Keys(r.cut), func(a, b plumbing.Hash) int { return bytes.Compare(a[:], b[:]) }) {
+		fmt.Fprintf(h, "cut %s\n", cut)
 	}
 	return h.Sum(nil)
 }

@@ -185,7 +185,7 @@ func (s *scanner) knownTags(ctx context.Context) (map[string][]byte, error) {
 // digest is a hash of everything that the tag claims.
 func (t *tag) digest() []byte {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %q %s %q %s %q %q\n", RuleTag, t.name, t.target, t.tagger, t.tagged, t.subject, t.body)
+	fmt.Fprintf(h, "%s %q %s %d %q %s %q %q\n", RuleTag, t.name, t.target, t.node.order, t.tagger, t.tagged, t.subject, t.body)
 	for _, n := range t.first {
 		fmt.Fprintf(h, "%s %d\n", n.hash, n.order)
 	}

@@ -1,7 +1,6 @@
 package git
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -40,22 +39,24 @@ func (r *repo) tree(h plumbing.Hash) ([]treeEntry, error) {
 	return t, nil
 }
 
+// parseTree reads a tree's entries. Their names share one copy of its bytes.
 func parseTree(raw []byte) (out []treeEntry, err error) {
-	for len(raw) > 0 {
-		space, nul := bytes.IndexByte(raw, ' '), bytes.IndexByte(raw, 0)
-		if space < 0 || nul < space || len(raw) < nul+1+len(plumbing.ZeroHash) {
+	for text := string(raw); text != ""; {
+		head, rest, ok := strings.Cut(text, "\x00")
+		octal, name, named := strings.Cut(head, " ")
+		if !ok || !named || len(rest) < len(plumbing.ZeroHash) {
 			return nil, errors.New("it is cut short")
 		}
-		mode, err := strconv.ParseUint(string(raw[:space]), 8, 32)
+		mode, err := strconv.ParseUint(octal, 8, 32)
 		if err != nil {
 			return nil, err
 		}
-		e := treeEntry{name: string(raw[space+1 : nul]), mode: filemode.FileMode(mode)}
+		e := treeEntry{name: name, mode: filemode.FileMode(mode)}
 		if e.isFolder() {
 			e.name += "/"
 		}
-		copy(e.hash[:], raw[nul+1:])
-		raw = raw[nul+1+len(e.hash):]
+		copy(e.hash[:], rest)
+		text = rest[len(e.hash):]
 		out = append(out, e)
 	}
 	return out, nil
