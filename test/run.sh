@@ -5,8 +5,9 @@
 set -u
 cd "$(dirname "$0")/.."
 mkdir -p build
-engine=$(go list -f '{{if .DepOnly}}{{end}}{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... |
-  awk '/github.com\/ollama\/ollama|cloister\/models\/engine/ {print $1}')
+links='github.com/ollama/ollama/(llama|runner|server)|cloister/models/engine/child'
+engine=$(go list -f '{{.ImportPath}} {{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... |
+  awk -v links="$links" '$0 ~ links {print $1}')
 pure=$(go list ./... | grep -vxF "$engine")
 {
   go test -race -json -timeout 15m $pure
