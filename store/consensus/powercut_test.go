@@ -29,7 +29,9 @@ func TestPowerCut(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			disk.Cut(rnd, luck)
+			if err := m.Cut(rnd, luck); err != nil {
+				t.Error(err)
+			}
 			c.Kill()
 		})
 		if err := m.Unmount(); err != nil {

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -31,6 +35,7 @@ type Mounted struct {
 	disk   *Disk
 	dir    string
 	server *fuse.Server
+	abort  string // the kernel's file that ends the connection
 }
 
 // Mount makes the disk the content of dir.
@@ -40,14 +45,41 @@ func (d *Disk) Mount(t testing.TB, dir string) *Mounted {
 	hour := time.Hour // nobody else changes it, so the kernel may keep what it knows
 	server, err := fs.Mount(dir, &node{disk: d, e: d.root}, &fs.Options{
 		EntryTimeout: &hour, AttrTimeout: &hour,
-		MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "powercut", Name: "powercut", MaxWrite: 1 << 20},
+		MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "powercut", Name: "powercut", MaxWrite: 1 << 20,
+			Logger: log.New(io.Discard, "", 0), // replies that come after a cut
+		},
 	})
 	if err != nil {
 		t.Fatalf("mount the power cut file system: %v", err)
 	}
-	m := &Mounted{d, dir, server}
+	m := &Mounted{disk: d, dir: dir, server: server}
 	t.Cleanup(func() { m.Unmount() })
+	if m.abort, err = control(t, dir); err != nil {
+		t.Fatalf("find the connection of the power cut file system: %v", err)
+	}
 	return m
+}
+
+// control mounts the kernel's list of FUSE connections and returns the file that
+// aborts the one of dir.
+func control(t testing.TB, dir string) (string, error) {
+	var s unix.Stat_t
+	if err := unix.Stat(dir, &s); err != nil {
+		return "", err
+	}
+	list := t.TempDir()
+	if err := unix.Mount("none", list, "fusectl", 0, ""); err != nil {
+		return "", err
+	}
+	t.Cleanup(func() { unix.Unmount(list, unix.MNT_DETACH) })
+	return filepath.Join(list, fmt.Sprint(unix.Minor(s.Dev)), "abort"), nil
+}
+
+// Cut cuts the power: see Disk.Cut. Whoever uses the file system then gets
+// errors, and what the kernel still holds for it is dropped.
+func (m *Mounted) Cut(rnd *rand.Rand, luck float64) error {
+	m.disk.Cut(rnd, luck)
+	return os.WriteFile(m.abort, []byte("1"), 0o200)
 }
 
 // Flush has the kernel hand over what it holds in dirty pages of mapped files,
@@ -61,19 +93,21 @@ func (m *Mounted) Flush() error {
 	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
 }
 
-// Unmount ends the use. Every file on it must be closed; when one is not, the
-// folder is cut loose all the same, and that is an error.
+// Unmount ends the use. The connection is aborted after it, since another mount
+// namespace may hold a copy of the mount, which would keep it alive.
 func (m *Mounted) Unmount() error {
 	if m.server == nil {
 		return nil
 	}
-	server := m.server
-	m.server = nil
-	if err := syscall.Unmount(m.dir, 0); err != nil {
-		return errors.Join(fmt.Errorf("unmount: %w", err), syscall.Unmount(m.dir, syscall.MNT_DETACH))
+	err := unix.Unmount(m.dir, unix.MNT_DETACH)
+	if m.abort != "" {
+		if e := os.WriteFile(m.abort, []byte("1"), 0o200); !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 	}
-	server.Wait()
-	return nil
+	m.server.Wait()
+	m.server = nil
+	return err
 }
 
 // node is an entry as the kernel sees it.

@@ -41,7 +41,7 @@ func TestCutForgetsWhatWasNotSynced(t *testing.T) {
 	must(t, mapped.Sync())
 	copy(mem[4096:], "not synced")
 	must(t, m.Flush())
-	disk.Cut(rand.New(rand.NewPCG(1, 1)), 0)
+	must(t, m.Cut(rand.New(rand.NewPCG(1, 1)), 0))
 	if err := os.WriteFile(path("late"), synced, 0o600); err == nil {
 		t.Error("a write after the cut succeeded")
 	}
@@ -74,7 +74,7 @@ func TestLuckyCutKeepsSomeSectors(t *testing.T) {
 	create(t, path, make([]byte, 64<<10), true)
 	syncPath(t, dir)
 	create(t, path, bytes.Repeat([]byte{1}, 64<<10), false)
-	disk.Cut(rand.New(rand.NewPCG(1, 2)), 0.5)
+	must(t, m.Cut(rand.New(rand.NewPCG(1, 2)), 0.5))
 	must(t, m.Unmount())
 	disk.Mount(t, dir)
 	b, err := os.ReadFile(path)
