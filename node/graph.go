@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/answer"
 	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/graph/connect/fence"
 	"github.com/cloister-os/cloister/graph/connect/transport/files"
 	"github.com/cloister-os/cloister/graph/connect/transport/git"
 	"github.com/cloister-os/cloister/graph/search"
@@ -41,8 +42,9 @@ func (n *Node) openGateway(ctx context.Context) error {
 
 // openGraph opens the sources, the indexes that follow them, and the answers.
 func (n *Node) openGraph(context.Context) (err error) {
+	own := fence.New(n.cfg.Data, n.disk.seal(), n.disk.tls()) // the keys are no document
 	n.sources, err = connect.New(connect.Config{
-		Store: n.store, Blobs: n.blobs, Door: n.guard, Connectors: []connect.Connector{git.New(), files.New()},
+		Store: n.store, Blobs: n.blobs, Door: n.guard, Connectors: []connect.Connector{git.New(), files.New().Except(own)},
 		Node: n.principal(), Every: every(n.cfg.Sync.Every), Logger: n.log,
 	})
 	if err != nil {
@@ -109,6 +111,9 @@ func (n *Node) cited(ctx context.Context, p auth.Principal, in api.CitationInput
 	src, err := n.sources.Get(ctx, p, in.Source)
 	if err != nil {
 		return wire.Passage{}, err
+	}
+	if newest := n.store.Applied(); store.Version(in.Version) > newest {
+		return wire.Passage{}, fmt.Errorf("%w: version %d is not there yet, the newest is %d", store.ErrInvalid, in.Version, newest)
 	}
 	out := wire.Passage{Source: in.Source, Record: in.Record, Version: in.Version, Start: in.Start, End: in.End}
 	req := guard.Request{Principal: p, Action: auth.SourceRead, Resource: graph.SourceResource(src.Source), Args: in, Detail: map[string]any{"what": "citation"}}

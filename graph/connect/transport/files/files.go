@@ -1,12 +1,13 @@
 // Package files reads a folder of documents: Markdown, HTML and plain text.
 //
 // It promises: nothing outside the folder is ever opened, whatever links it
-// holds; a file that has not changed (size, times, inode) is not opened again; a
+// holds, and nothing behind the fence, wherever it is found; a file that has not changed (size, times, inode) is not opened again; a
 // record goes only when the walk saw its whole folder and not the file; a file
 // that is too large, is no text or cannot be read is left out with a reason and
 // holds up no other.
 //
-// It may import graph, graph/connect, graph/extract, auth and auth/guard.
+// It may import graph, graph/connect, graph/connect/fence, graph/extract, auth and
+// auth/guard.
 package files
 
 import (
@@ -20,6 +21,7 @@ import (
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/graph/connect/fence"
 )
 
 // Kind is what a source names this connector by.
@@ -38,20 +40,27 @@ const (
 var _ connect.Connector = (*Connector)(nil)
 
 // Connector reads folders.
-type Connector struct{}
+type Connector struct{ fence fence.Fence }
 
 // New returns the connector.
 func New() *Connector { return &Connector{} }
+
+// Except returns a connector that does not read what is behind the fence.
+func (*Connector) Except(f fence.Fence) *Connector { return &Connector{f} }
 
 // Kind implements connect.Connector.
 func (*Connector) Kind() string { return Kind }
 
 // Check implements connect.Connector: the path is a folder that can be listed.
-func (*Connector) Check(_ context.Context, permit *guard.Permit, src graph.Source) error {
+func (c *Connector) Check(_ context.Context, permit *guard.Permit, src graph.Source) error {
 	if err := permit.Covers(auth.SourceFetch, graph.SourceResource(src)); err != nil {
 		return err
 	}
-	root, err := open(src.Path)
+	line, err := c.fence.Look()
+	if err != nil {
+		return err
+	}
+	root, err := open(src.Path, line)
 	if err != nil {
 		return err
 	}
@@ -59,15 +68,19 @@ func (*Connector) Check(_ context.Context, permit *guard.Permit, src graph.Sourc
 }
 
 // Scan implements connect.Connector.
-func (*Connector) Scan(ctx context.Context, permit *guard.Permit, src graph.Source, sink *connect.Sink) error {
+func (c *Connector) Scan(ctx context.Context, permit *guard.Permit, src graph.Source, sink *connect.Sink) error {
 	if err := permit.Covers(auth.SourceFetch, graph.SourceResource(src)); err != nil {
 		return err
 	}
-	return scan(ctx, src, sink)
+	return c.scan(ctx, src, sink)
 }
 
-func scan(ctx context.Context, src graph.Source, sink *connect.Sink) error {
-	root, err := open(src.Path)
+func (c *Connector) scan(ctx context.Context, src graph.Source, sink *connect.Sink) error {
+	line, err := c.fence.Look()
+	if err != nil {
+		return err
+	}
+	root, err := open(src.Path, line)
 	if err != nil {
 		return err
 	}
@@ -77,22 +90,23 @@ func scan(ctx context.Context, src graph.Source, sink *connect.Sink) error {
 		return err
 	}
 	sink.Stage("looking", 0)
-	w := walk{ctx: ctx, root: root, sink: sink}
+	w := walk{ctx: ctx, root: root, line: line, sink: sink}
 	if err := w.folder(".", 0); err != nil {
 		return fmt.Errorf("read the folder %s: %w", src.Path, err)
 	}
 	if err := mounted(ctx, root, src, sink, len(w.found), known); err != nil {
 		return err
 	}
-	s := scanner{src: src, root: root, sink: sink, known: known}
+	s := scanner{src: src, root: root, line: line, sink: sink, known: known}
 	if err := s.read(ctx, s.changed(w.found)); err != nil {
 		return err
 	}
 	return s.remove(ctx, w)
 }
 
-// open opens the folder such that nothing outside of it can be reached.
-func open(path string) (*os.Root, error) {
+// open opens the folder such that nothing outside of it can be reached. One that
+// lies behind the fence is refused.
+func open(path string, line fence.Line) (*os.Root, error) {
 	root, err := os.OpenRoot(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -104,8 +118,13 @@ func open(path string) (*os.Root, error) {
 	}
 	f, err := root.Open(".")
 	if err == nil {
-		_, err = f.ReadDir(1)
+		if err = line.Outside(f); err == nil {
+			_, err = f.ReadDir(1)
+		}
 		err = errors.Join(ignoreEnd(err), f.Close())
+	}
+	if errors.Is(err, fence.ErrClosed) {
+		return nil, errors.Join(fmt.Errorf("the folder %s cannot be a source: %w", path, err), root.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the folder %s cannot be listed: %w", path, err), root.Close())

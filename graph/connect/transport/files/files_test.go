@@ -15,6 +15,7 @@ import (
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/graph/connect/connecttest"
+	"github.com/cloister-os/cloister/graph/connect/fence"
 	"github.com/cloister-os/cloister/graph/connect/transport/files"
 	"github.com/cloister-os/cloister/store"
 )
@@ -292,5 +293,37 @@ func TestNothingIsReachedWithoutAPermit(t *testing.T) {
 	}
 	if err := c.Check(t.Context(), nil, src); !errors.Is(err, auth.ErrDenied) {
 		t.Errorf("check: %v", err)
+	}
+}
+
+// TestWhatIsBehindTheFenceIsNeverRead adds folders that are, hold, or lead into a
+// closed one.
+func TestWhatIsBehindTheFenceIsNeverRead(t *testing.T) {
+	dir := t.TempDir()
+	closed, open := filepath.Join(dir, "data"), filepath.Join(dir, "open")
+	write(t, closed, "seal/key.txt", "The key is planted.")
+	write(t, closed, "seal/below/x.txt", "Planted below.")
+	write(t, open, "x.txt", "Open.")
+	if err := os.Symlink(filepath.Join(closed, "seal"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(closed, "seal/key.txt"), filepath.Join(open, "hard.txt")); err != nil {
+		t.Fatal(err)
+	}
+	b := connecttest.Open(t, nil, files.New().Except(fence.New(closed, filepath.Join(closed, "seal"))))
+	for _, path := range []string{closed, filepath.Join(closed, "seal"), filepath.Join(closed, "seal", "below"), filepath.Join(dir, "link"), filepath.Join(dir, "link", "below"), filepath.Join(open, "..", "data")} {
+		_, err := b.Service.Add(t.Context(), guardtest.Admin(), graph.Source{Name: "s", Kind: "files", Path: path})
+		if !errors.Is(err, fence.ErrClosed) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for name, path := range map[string]string{"around": dir, "beside": open} {
+		p := b.Add("files", name, path)
+		if p.Records != 1 || p.Bodies != 1 {
+			t.Errorf("%s: %+v", name, p)
+		}
+		if !slices.ContainsFunc(p.Skips, func(s connect.Skip) bool { return strings.Contains(s.Reason, "belongs to Cloister") }) {
+			t.Errorf("%s: what is left out is not told: %+v", name, p.Skips)
+		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/graph/connect/fence"
 	"github.com/cloister-os/cloister/graph/extract"
 )
 
@@ -28,6 +29,7 @@ const maxBytesAtOnce = extract.MaxTextBytes + 16<<20
 type scanner struct {
 	src   graph.Source
 	root  *os.Root
+	line  fence.Line
 	sink  *connect.Sink
 	known map[string]entry
 }
@@ -160,6 +162,8 @@ func (s *scanner) bytes(f file) ([]byte, stamp, error) {
 	switch {
 	case !info.Mode().IsRegular():
 		return nil, before, leftOut("it is no regular file")
+	case s.line.Closes(info):
+		return nil, before, leftOut(fence.ErrClosed.Error())
 	case before.Size > most:
 		return nil, before, leftOut(fmt.Sprintf("it has %d MiB, and %s files are read up to %d MiB: divide it", before.Size>>20, f.format, most>>20))
 	}

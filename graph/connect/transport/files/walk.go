@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/graph/connect/fence"
 	"github.com/cloister-os/cloister/graph/extract"
 )
 
@@ -48,6 +49,7 @@ func stampOf(info fs.FileInfo) stamp {
 type walk struct {
 	ctx   context.Context
 	root  *os.Root
+	line  fence.Line
 	sink  *connect.Sink
 	found []file
 	blind []string // paths that could not be looked at, and so all below them
@@ -62,6 +64,10 @@ func (w *walk) folder(dir string, depth int) error {
 		return nil
 	}
 	entries, err := w.list(dir)
+	if errors.Is(err, fence.ErrClosed) {
+		w.sink.Skip(connect.Printable(dir), err.Error())
+		return nil
+	}
 	if err != nil {
 		if dir == "." || gone(err) && depth == 0 {
 			return err
@@ -85,7 +91,14 @@ func (w *walk) list(dir string) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := f.ReadDir(MaxFiles + 1)
+	var entries []fs.DirEntry
+	info, err := f.Stat()
+	if err == nil && w.line.Closes(info) {
+		err = fence.ErrClosed
+	}
+	if err == nil {
+		entries, err = f.ReadDir(MaxFiles + 1)
+	}
 	err = errors.Join(ignoreEnd(err), f.Close())
 	if err == nil && len(entries) > MaxFiles {
 		err = fmt.Errorf("it holds more than %d entries", MaxFiles)
@@ -115,6 +128,9 @@ func (w *walk) entry(name string, e fs.DirEntry, depth int) error {
 		return nil
 	case !info.Mode().IsRegular():
 		w.sink.Skip(connect.Printable(name), "it is no regular file")
+		return nil
+	case w.line.Closes(info):
+		w.sink.Skip(connect.Printable(name), fence.ErrClosed.Error())
 		return nil
 	}
 	if len(w.found) == MaxFiles {
