@@ -24,7 +24,7 @@ import (
 // Errors that callers tell apart, besides those of store and auth.
 var (
 	ErrExists  = errors.New("there is a source of that name already")
-	ErrRunning = errors.New("the source is being removed")
+	ErrRemoved = errors.New("the source is removed or being removed")
 )
 
 // Connector reads one kind of system.

@@ -332,6 +332,60 @@ func TestARemovedSourceIsGoneAndThenCanComeBack(t *testing.T) {
 	}
 }
 
+// A job that was begun just before a removal, and comes to fetch just after it,
+// must not bring back what was removed.
+func TestNothingIsFetchedForASourceThatIsBeingRemoved(t *testing.T) {
+	sys := &system{}
+	b := connecttest.Open(t, nil, sys)
+	b.Add("system", "a", "/a")
+	n := sys.count()
+	late := &lateDoor{Door: b.House, after: make(chan error, 1), before: func() {
+		_, err := b.Store.Update(t.Context(), func(u *store.Update) error {
+			item, err := u.Get(graph.SpaceSource.Key("a"))
+			if err != nil {
+				return err
+			}
+			src, err := graph.DecodeSource(item.Value)
+			src.Removing = true
+			return errors.Join(err, graph.PutSource(u.Tx, src, item.Value))
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}}
+	s, err := connect.New(connect.Config{Store: b.Store, Blobs: b.Blobs, Door: late, Connectors: []connect.Connector{sys},
+		Node: guardtest.Node(), Every: -1, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Sync(t.Context(), guardtest.Admin(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-late.after; !errors.Is(err, connect.ErrRemoved) || sys.count() != n {
+		t.Errorf("%d fetches, %v", sys.count()-n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lateDoor lets something happen between a job's beginning and its fetch.
+type lateDoor struct {
+	guard.Door
+	before func()
+	after  chan error
+}
+
+func (d *lateDoor) Do(ctx context.Context, req guard.Request, act func(context.Context, *guard.Permit) (guard.Outcome, error)) error {
+	if req.Action != auth.SourceFetch {
+		return d.Door.Do(ctx, req, act)
+	}
+	d.before()
+	err := d.Door.Do(ctx, req, act)
+	d.after <- err
+	return err
+}
+
 func TestRemovalGoesOnAfterAStop(t *testing.T) {
 	sys := &system{}
 	st := storetest.NewModel(nil)

@@ -34,7 +34,7 @@ func (s *Service) Sync(ctx context.Context, p auth.Principal, name string) (job 
 			return guard.Outcome{Status: guard.StatusFailed}, err
 		}
 		if src.Removing {
-			return outcome(fmt.Errorf("source %q: %w", name, ErrRunning))
+			return outcome(fmt.Errorf("source %q: %w", name, ErrRemoved))
 		}
 		job, err = s.begin(src, p)
 		return outcome(err)
@@ -112,6 +112,9 @@ func (s *Service) finish(ctx context.Context, st *state, progress Progress) (aut
 // fetch is one sync behind the guard.
 func (s *Service) fetch(ctx context.Context, src graph.Source, p auth.Principal, st *state) error {
 	return s.cfg.Door.Do(ctx, request(p, auth.SourceFetch, src, "sync"), func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
+		if err := s.still(ctx, src); err != nil {
+			return outcome(err)
+		}
 		sink := &Sink{source: src.Name, store: s.cfg.Store, writer: graph.NewWriter(s.cfg.Store, s.cfg.Blobs, src.Name), tracker: st.tracker}
 		began := s.cfg.Now()
 		err := s.scan(ctx, permit, src, sink)
@@ -125,6 +128,19 @@ func (s *Service) fetch(ctx context.Context, src graph.Source, p auth.Principal,
 		out.Usage = map[string]int64{"records": progress.Records, "claims": progress.Claims, "bodies": progress.Bodies}
 		return out, err
 	})
+}
+
+// still refuses a source that was removed since the job was begun. A removal says
+// so in the store before it halts jobs, so none begins after it unseen.
+func (s *Service) still(ctx context.Context, src graph.Source) error {
+	now, err := s.source(ctx, src.Name)
+	if err == nil && (now.Removing || now.AddedNs != src.AddedNs) {
+		err = ErrRemoved
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrRemoved
+	}
+	return err
 }
 
 // settle makes durable what a failed scan had read, so that the next one need

@@ -52,7 +52,7 @@ var kinds = []kind{
 	{models.ErrNoSpace, http.StatusInsufficientStorage, "Not enough free disk space.", true, ""},
 	{models.ErrInterrupted, http.StatusBadGateway, "The model stopped in the middle of its answer.", true, ""},
 	{connect.ErrExists, http.StatusConflict, "There is a source of that name already.", true, ""},
-	{connect.ErrRunning, http.StatusConflict, "The source is being removed.", true, ""},
+	{connect.ErrRemoved, http.StatusConflict, "The source is removed or being removed.", true, ""},
 	{models.ErrTerms, http.StatusConflict, "Nobody has accepted the model's terms yet.", true, ""},
 	{store.ErrReadOnly, http.StatusInsufficientStorage, "Nothing can be written now.", true, "30"},
 	{store.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},
