@@ -14,7 +14,6 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/storage/filesystem"
@@ -35,22 +34,22 @@ type repo struct {
 }
 
 // open finds the repository at a path: the folder itself if bare, its .git
-// folder, or where its .git file points.
+// folder, or where its .git file points if that points back.
 func open(path string) (*repo, error) {
 	dir, err := locate(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := readable(dir); err != nil {
+	if err := errors.Join(readable(dir), whole(dir)); err != nil {
 		return nil, err
 	}
 	return openAt(dir), nil
 }
 
 func openAt(dir string) *repo {
-	store := filesystem.NewStorageWithOptions(osfs.New(dir), cache.NewObjectLRU(objectCacheBytes), filesystem.Options{
+	store := filesystem.NewStorageWithOptions(boundTo(dir), cache.NewObjectLRU(objectCacheBytes), filesystem.Options{
 		ExclusiveAccess: true, // of this reader, which lives for one scan
-		KeepDescriptors: true, LargeObjectThreshold: maxObjectBytes, AlternatesFS: osfs.New("/"),
+		KeepDescriptors: true, LargeObjectThreshold: maxObjectBytes, AlternatesFS: boundTo(dir),
 	})
 	return &repo{dir: dir, store: store, trees: newTreeCache(treeCacheEntries)}
 }
@@ -72,10 +71,10 @@ func locate(path string) (string, error) {
 	}
 	dot := filepath.Join(path, ".git")
 	if isRepository(dot) {
-		return dot, nil
+		return dot, belongs(dot, dot)
 	}
 	if dir, ok := pointed(dot); ok && isRepository(dir) {
-		return dir, nil
+		return dir, belongs(dot, dir)
 	}
 	return "", fmt.Errorf("%s is not a git repository: it holds neither .git nor HEAD, objects and refs", path)
 }
@@ -83,13 +82,13 @@ func locate(path string) (string, error) {
 // pointed follows a .git file, as linked work trees and submodules have, to the
 // repository that holds the references.
 func pointed(dot string) (string, bool) {
-	b, err := os.ReadFile(dot)
+	b, err := small(dot)
 	target, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "gitdir: ")
 	if err != nil || !ok {
 		return "", false
 	}
 	dir := absolute(target, filepath.Dir(dot))
-	if common, err := os.ReadFile(filepath.Join(dir, "commondir")); err == nil {
+	if common, err := small(filepath.Join(dir, "commondir")); err == nil {
 		dir = absolute(strings.TrimSpace(string(common)), dir)
 	}
 	return dir, true
@@ -113,7 +112,7 @@ func isRepository(dir string) bool {
 
 // readable refuses the storage formats that cannot be read.
 func readable(dir string) error {
-	config, err := os.ReadFile(filepath.Join(dir, "config"))
+	config, err := small(filepath.Join(dir, "config"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the repository %s cannot be read: %w", dir, err)
 	}
