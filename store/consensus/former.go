@@ -23,6 +23,8 @@ const (
 	// that the state machine keeps for them do not pile up.
 	maxUnknown = 1024
 	unknownFor = 2 * time.Minute
+	// unknownBytes bounds what those hold in memory.
+	unknownBytes = 16 << 20
 )
 
 // former makes groups of the transactions that wait, and sees each to its end.
@@ -39,6 +41,7 @@ type former struct {
 	flying  []*flight
 	unknown map[uint64]*pending
 	order   []uint64 // of unknown, oldest first
+	held    int      // bytes of unknown
 	lost    []lost   // of unknown, those that ended so, oldest first
 }
 
@@ -134,11 +137,20 @@ func (f *former) remember(p *pending) {
 	p.tx.SetStamp(p.seq)
 	if _, again := f.unknown[p.seq]; !again {
 		f.order = append(f.order, p.seq)
+		f.held += p.tx.Bytes()
 	}
 	f.unknown[p.seq] = p
-	for len(f.unknown) > maxUnknown {
-		delete(f.unknown, f.order[0])
+	for len(f.order) > maxUnknown || f.held > unknownBytes {
+		f.drop(f.order[0])
 		f.order = f.order[1:]
+	}
+}
+
+// drop takes a transaction out of unknown; mu is held.
+func (f *former) drop(seq uint64) {
+	if p := f.unknown[seq]; p != nil {
+		f.held -= p.tx.Bytes()
+		delete(f.unknown, seq)
 	}
 }
 
@@ -151,7 +163,7 @@ func (f *former) lose(seq uint64) {
 func (f *former) forget(seq uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.unknown, seq)
+	f.drop(seq)
 	for len(f.order) > 0 && f.unknown[f.order[0]] == nil {
 		f.order = f.order[1:]
 	}
@@ -210,7 +222,7 @@ func (f *former) fly(txs []*pending) (lowest uint64) {
 		lowest = min(lowest, other.lowest)
 	}
 	for len(f.lost) > 0 && (len(f.lost) > maxUnknown || time.Since(f.lost[0].since) > unknownFor) {
-		delete(f.unknown, f.lost[0].seq)
+		f.drop(f.lost[0].seq)
 		f.lost = f.lost[1:]
 	}
 	for _, l := range f.lost {
@@ -235,6 +247,8 @@ func (f *former) land(txs []*pending, future raft.ApplyFuture) {
 	}
 	for i, p := range txs {
 		switch {
+		case errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress):
+			p.err = fmt.Errorf("%w: this node does not lead", store.ErrBusy) // it never entered the log
 		case err != nil || applied == nil:
 			p.err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
 			f.remember(p)

@@ -145,6 +145,11 @@ func TestAFailedLogEndsTheNode(t *testing.T) {
 	if _, err := n.Apply(t.Context(), leafTx("S/a")); !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrClosed) {
 		t.Errorf("a transaction that met the failure: %v", err)
 	}
+	for i := range 20 { // nobody is left waiting
+		if _, err := n.Apply(t.Context(), leafTx(store.Key(fmt.Sprint("S/", i)))); err == nil {
+			t.Error("a transaction was acknowledged without a log")
+		}
+	}
 	if err := <-n.Fatal(); err == nil || !strings.Contains(err.Error(), "log") {
 		t.Errorf("fatal: %v", err)
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	// read at start.
 	SnapshotEntries uint64
 	SnapshotBytes   int64
+	// Retention is how long history is kept; for ever when 0.
+	Retention time.Duration
 	// Machine sizes the databases; its Dir, Logger and Fatal are ignored.
 	Machine machine.Config
 	// FreeBytes tells the free space of a disk, statfs when nil. Tests fill
@@ -125,6 +127,8 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.tasks.Go(n.lead)
 	n.tasks.Go(n.sync)
+	n.tasks.Go(n.retain)
+	n.tasks.Go(func() { <-n.dead; n.former.close() })
 	return n, nil
 }
 

@@ -2,6 +2,7 @@ package consensus_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -134,4 +135,22 @@ func TestRestoreElsewhere(t *testing.T) {
 	check(other, store.Fresh, "after")
 	check(other, store.At(versions[3]), "3")
 	apply(t, other, "H/k", "later")
+}
+
+func TestRetainMovesTheFloor(t *testing.T) {
+	n := open(t, consensus.Config{Dir: t.TempDir(), Retention: time.Nanosecond})
+	old := apply(t, n, "H/k", "old")
+	for range 3 {
+		apply(t, n, "H/k", "new")
+	}
+	if err := n.Retain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := n.View(t.Context(), store.At(old), func(store.Snapshot) error { return nil })
+	if !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("below the floor: %v", err)
+	}
+	if err := n.Retain(t.Context()); err != nil {
+		t.Errorf("again: %v", err)
+	}
 }

@@ -460,3 +460,18 @@ func TestWatchCatchesUpInPasses(t *testing.T) {
 		}
 	}
 }
+
+func TestVersionAt(t *testing.T) {
+	m := testMachine(t, t.TempDir())
+	for i := uint64(1); i <= 20; i++ {
+		g := Group{Time: time.Unix(int64(i)*60, 0)}
+		if _, err := m.Apply(i*10, g.AppendTo(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at, want := range map[int64]store.Version{0: 0, 59: 0, 60: 10, 61: 10, 599: 90, 600: 100, 1200: 200, 9999: 200} {
+		if v, err := m.VersionAt(time.Unix(at, 0)); v != want || err != nil {
+			t.Errorf("at second %d: version %d, %v; want %d", at, v, err, want)
+		}
+	}
+}

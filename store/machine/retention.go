@@ -2,6 +2,7 @@ package machine
 
 import (
 	"encoding/binary"
+	"sort"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
@@ -106,4 +107,32 @@ func (m *Machine) retire(g *generation) <-chan struct{} {
 		close(g.idle)
 	}
 	return g.idle
+}
+
+// VersionAt is the newest version that was made at or before a leader time, as
+// far as history goes back; 0 when there is none.
+func (m *Machine) VersionAt(t time.Time) (store.Version, error) {
+	g, top, low, err := m.pin(0)
+	if err != nil {
+		return 0, err
+	}
+	defer m.unpin(g, top)
+	var failed error
+	from := uint64(max(low[1], 1))
+	n := sort.Search(int(uint64(top)-from+1), func(i int) bool { // the first version made after t
+		txn := g.history.NewTransactionAt(from+uint64(i), false)
+		defer txn.Discard()
+		h, err := readHeader(txn)
+		if err != nil {
+			failed = err
+		}
+		return h.time.After(t)
+	})
+	if n == 0 || failed != nil {
+		return 0, failed
+	}
+	txn := g.history.NewTransactionAt(from+uint64(n)-1, false)
+	defer txn.Discard()
+	h, err := readHeader(txn)
+	return h.version, err
 }
