@@ -62,6 +62,29 @@ func openDisk(dir string) (*disk, error) {
 	return d, nil
 }
 
+// sealed refuses a folder whose store is there and whose keys are not: new keys
+// would open nothing of it, and nobody would trust what they sign.
+func (d *disk) sealed() error {
+	stored, err := filled(filepath.Join(d.dir, "raft"))
+	if err != nil || !stored {
+		return err
+	}
+	keys, err := filled(d.seal())
+	if err == nil && !keys {
+		err = fmt.Errorf("the folder %s with the keys of this data is missing or empty: bring it back from a backup, nothing can be read or trusted without it", d.seal())
+	}
+	return err
+}
+
+// filled reports whether a folder is there and holds something.
+func filled(dir string) (bool, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("the folder %s cannot be read: %w", dir, reason(err))
+	}
+	return len(list) > 0, nil
+}
+
 // Close lets the folder go.
 func (d *disk) Close() error { return d.lock.Close() }
 

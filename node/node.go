@@ -142,6 +142,9 @@ func ignoreClosed(err error) error {
 }
 
 func (n *Node) openSeal(context.Context) (err error) {
+	if err := n.disk.sealed(); err != nil {
+		return err
+	}
 	if n.keys, err = seal.Open(n.disk.seal()); err != nil {
 		return err
 	}

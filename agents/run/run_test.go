@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
@@ -56,37 +54,6 @@ func (d *openDoor) Do(ctx context.Context, req guard.Request, act func(context.C
 
 func (d *openDoor) Read(ctx context.Context, req guard.Request, act func(context.Context, *guard.Permit) (guard.Outcome, error)) error {
 	return d.Do(ctx, req, act)
-}
-
-// failingStore lets n transactions through and then none: what the process
-// behind it does after that is lost, as if it had been killed. When lost is set
-// the last one is applied and its reply lost.
-type failingStore struct {
-	store.Store
-	left atomic.Int64
-	lost bool
-	dead chan struct{}
-	once sync.Once
-}
-
-var errKilled = errors.New("killed")
-
-func killAfter(st store.Store, n int64, lost bool) *failingStore {
-	f := &failingStore{Store: st, lost: lost, dead: make(chan struct{})}
-	f.left.Store(n)
-	return f
-}
-
-func (f *failingStore) Apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
-	left := f.left.Add(-1)
-	if left >= 0 {
-		return f.Store.Apply(ctx, tx)
-	}
-	if left == -1 && f.lost {
-		f.Store.Apply(ctx, tx)
-	}
-	f.once.Do(func() { close(f.dead) })
-	return store.Result{}, errKilled
 }
 
 // tally counts how often each step was executed.
@@ -206,140 +173,6 @@ func TestAThreeStepRunIsFourCommits(t *testing.T) {
 	}
 }
 
-// A kill at every commit, before it is applied or after it is applied and
-// before the process hears of it.
-func TestAKillBetweenAnyTwoStepsLosesNothing(t *testing.T) {
-	for n := int64(1); n <= 3; n++ {
-		for _, lost := range []bool{false, true} {
-			t.Run(fmt.Sprintf("after %d commits, next one applied %v", n, lost), func(t *testing.T) {
-				st, before, after := storetest.NewModel(nil), &tally{}, &tally{}
-				dying := killAfter(st, n, lost)
-				first := engine(t, dying, &openDoor{st: st}, three(before))
-				id, err := first.Start(t.Context(), ann, "three", words{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				<-dying.dead
-				first.Close()
-				second := engine(t, st, &openDoor{st: st}, three(after))
-				go second.Resume(t.Context())
-				evs := hear(t, second, ann, id, 0)
-				finals := 0
-				for _, ev := range evs {
-					if ev.Last() {
-						finals++
-					}
-				}
-				if finals != 1 || evs[len(evs)-1].Kind != KindFinal {
-					t.Errorf("events %s: want exactly one final, at the end", kinds(evs))
-				}
-				journaled := int(n) - 1
-				if lost {
-					journaled++
-				}
-				for i, step := range []string{"one", "two", "three"} {
-					want := 1
-					if i < journaled {
-						want = 0
-					}
-					if got := after.count(step); got != want {
-						t.Errorf("step %s executed %d times after the kill, want %d (%d were journaled)", step, got, want, journaled)
-					}
-				}
-			})
-		}
-	}
-}
-
-func TestAStaleWorkerCannotCommit(t *testing.T) {
-	st, c := storetest.NewModel(nil), &tally{}
-	entered, goOn := make(chan struct{}), make(chan struct{})
-	slow := Agent{Name: "slow", Revision: "1", Steps: []Step{
-		Func("wait", Read, func(context.Context, *Call) (string, error) {
-			c.add("stale")
-			close(entered)
-			<-goOn
-			return "stale", nil
-		}),
-	}}
-	quick := slow
-	quick.Steps = []Step{Func("wait", Read, func(context.Context, *Call) (string, error) { return "fresh", nil })}
-	first := engine(t, st, &openDoor{st: st}, slow)
-	id, err := first.Start(t.Context(), ann, "slow", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-entered
-	second := engine(t, st, &openDoor{st: st}, quick) // the same node, another boot
-	go second.Resume(t.Context())
-	evs := hear(t, second, ann, id, 0)
-	applied := st.Applied()
-	close(goOn)
-	first.work.Wait()
-	if st.Applied() != applied {
-		t.Errorf("the stale worker committed version %d after %d", st.Applied(), applied)
-	}
-	if got := string(evs[len(evs)-1].Data); got != `"fresh"` {
-		t.Errorf("result %s, want the one of the worker that holds the lease", got)
-	}
-}
-
-func TestTheLeaseOfAnotherNodeIsTakenOnlyWhenItIsSilent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		st, c := storetest.NewModel(nil), &tally{}
-		dying := killAfter(st, 1, false)
-		first := engine(t, dying, &openDoor{st: st}, three(&tally{}))
-		id, err := first.Start(t.Context(), ann, "three", words{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-dying.dead
-		other := engine(t, st, &openDoor{st: st}, three(c))
-		other.cfg.Node = "n2"
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go other.Resume(ctx)
-		time.Sleep(250 * time.Millisecond) // of a lease of 300 ms
-		synctest.Wait()
-		if n := c.count("one"); n != 0 {
-			t.Errorf("the run was taken over while its lease was alive")
-		}
-		if got := hear(t, other, ann, id, 0); got[len(got)-1].Kind != KindFinal {
-			t.Errorf("events %s", kinds(got))
-		}
-		cancel()
-		first.Close()
-		other.Close()
-	})
-}
-
-func TestALongStepKeepsItsLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		st, n := storetest.NewModel(nil), atomic.Int64{}
-		long := Agent{Name: "long", Revision: "1", Steps: []Step{Func("sleep", Read, func(ctx context.Context, _ *Call) (int64, error) {
-			time.Sleep(5 * time.Second)
-			return n.Add(1), nil
-		})}}
-		first := engine(t, st, &openDoor{st: st}, long)
-		other := engine(t, st, &openDoor{st: st}, long)
-		other.cfg.Node = "n2"
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go other.Resume(ctx)
-		id, err := first.Start(t.Context(), ann, "long", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		evs := hear(t, first, ann, id, 0)
-		if n.Load() != 1 || kinds(evs) != "1:stage 2:final" {
-			t.Errorf("executed %d times, events %s", n.Load(), kinds(evs))
-		}
-		cancel()
-		first.Close()
-		other.Close()
-	})
-}
-
 func TestListenersMayComeLateAndReadOn(t *testing.T) {
 	st := storetest.NewModel(nil)
 	e := engine(t, st, &openDoor{st: st}, three(&tally{}))
@@ -394,27 +227,6 @@ func TestARunEndsBadlyOnlyInPlainWords(t *testing.T) {
 				t.Errorf("run %+v, %v", r, err)
 			}
 		})
-	}
-}
-
-func TestAnUnsafeStepIsNeverDoneAgain(t *testing.T) {
-	st, c := storetest.NewModel(nil), &tally{}
-	agent := Agent{Name: "send", Revision: "1", Steps: []Step{Func("mail", Unsafe, func(context.Context, *Call) (int, error) {
-		c.add("mail")
-		return 0, nil
-	})}}
-	dying := killAfter(st, 1, false)
-	first := engine(t, dying, &openDoor{st: st}, agent)
-	id, err := first.Start(t.Context(), ann, "send", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-dying.dead
-	second := engine(t, st, &openDoor{st: st}, agent)
-	go second.Resume(t.Context())
-	evs := hear(t, second, ann, id, 0)
-	if last := evs[len(evs)-1]; last.Kind != KindFailed || !strings.Contains(string(last.Data), "may or may not") || c.count("mail") != 1 {
-		t.Errorf("last event %s %s, executed %d times", last.Kind, last.Data, c.count("mail"))
 	}
 }
 

@@ -48,6 +48,7 @@ func run(args []string) int {
 		return 0
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
+	line = clean(line) // it may quote what was typed, or what the node was told
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(os.Stderr, "cloister: %s (see: %s --help)\n", line, cmd.CommandPath())

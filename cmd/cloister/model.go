@@ -16,26 +16,6 @@ import (
 )
 
 func modelCommand() *cobra.Command {
-	list := &cobra.Command{
-		Use: "list", Short: "List the models and the routes that lead to them", Args: needs(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var models []wire.Model
-			if err := get(cmd, "/api/v1/models", &models); err != nil {
-				return err
-			}
-			return show(cmd, models, func(w io.Writer) error {
-				var rows [][]string
-				for _, m := range models {
-					usable := "yes"
-					if !m.Usable {
-						usable = "accept its terms first"
-					}
-					rows = append(rows, []string{m.Name, m.Kind, size(m.Bytes), dash(m.Licence), usable, dash(strings.Join(m.Routes, ","))})
-				}
-				return table(w, []string{"NAME", "KIND", "SIZE", "LICENCE", "USABLE", "ROUTES"}, rows)
-			})
-		},
-	}
 	remove := &cobra.Command{
 		Use: "remove NAME", Short: "Remove a model", Args: needs("the model's NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,7 +47,30 @@ func modelCommand() *cobra.Command {
 			return say(cmd, "The terms of model %s are accepted.", clean(args[0]))
 		},
 	}
-	return group("model", "Bring models into the house", modelImportCommand(), list, remove, licence, accept)
+	return group("model", "Bring models into the house", modelImportCommand(), modelListCommand(), remove, licence, accept)
+}
+
+func modelListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the models and the routes that lead to them", Args: needs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var models []wire.Model
+			if err := get(cmd, "/api/v1/models", &models); err != nil {
+				return err
+			}
+			return show(cmd, models, func(w io.Writer) error {
+				var rows [][]string
+				for _, m := range models {
+					usable := "yes"
+					if !m.Usable {
+						usable = "accept its terms first"
+					}
+					rows = append(rows, []string{m.Name, m.Kind, size(m.Bytes), dash(m.Licence), usable, dash(strings.Join(m.Routes, ","))})
+				}
+				return table(w, []string{"NAME", "KIND", "SIZE", "LICENCE", "USABLE", "ROUTES"}, rows)
+			})
+		},
+	}
 }
 
 func modelPath(name string) string { return "/api/v1/models/" + url.PathEscape(name) }

@@ -44,7 +44,20 @@ func policyCommand() *cobra.Command {
 			})
 		},
 	}
-	put := &cobra.Command{
+	remove := &cobra.Command{
+		Use: "remove ID", Short: "Remove a policy", Args: needs("the policy's ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := call(cmd, http.MethodDelete, "/api/v1/policies/"+url.PathEscape(args[0]), nil, nil); err != nil {
+				return err
+			}
+			return say(cmd, "Policy %s is removed.", clean(args[0]))
+		},
+	}
+	return group("policy", "See and change who may do what", list, showOne, policyPutCommand(), remove)
+}
+
+func policyPutCommand() *cobra.Command {
+	return &cobra.Command{
 		Use: "put FILE", Short: "Add or replace a policy from a Cedar file (- = standard input)", Args: needs("the policy's FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readPolicy(cmd, args[0])
@@ -61,16 +74,6 @@ func policyCommand() *cobra.Command {
 			return say(cmd, "Policy %s counts from the next call on.", m[1])
 		},
 	}
-	remove := &cobra.Command{
-		Use: "remove ID", Short: "Remove a policy", Args: needs("the policy's ID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := call(cmd, http.MethodDelete, "/api/v1/policies/"+url.PathEscape(args[0]), nil, nil); err != nil {
-				return err
-			}
-			return say(cmd, "Policy %s is removed.", clean(args[0]))
-		},
-	}
-	return group("policy", "See and change who may do what", list, showOne, put, remove)
 }
 
 var policyID = regexp.MustCompile(`@id\("([^"\\]+)"\)`)

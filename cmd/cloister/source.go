@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,8 +13,6 @@ import (
 
 	"github.com/cloister-os/cloister/cmd/cloister/client"
 	"github.com/cloister-os/cloister/node/api/wire"
-
-	"encoding/json"
 )
 
 func sourceCommand() *cobra.Command {

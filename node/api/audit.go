@@ -75,6 +75,9 @@ func (a *API) auditRoutes() {
 		"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}},
 	}}}
 	handle(a, export, func(ctx context.Context, p auth.Principal, in *exportInput) (*huma.StreamResponse, error) {
+		if b := in.Body; b.To > 0 && b.From >= b.To || !b.Until.IsZero() && !b.Since.Before(b.Until) {
+			return nil, problem(http.StatusUnprocessableEntity, "There is nothing in that range.", "It ends before it begins: name a later end, or none for all that is there.")
+		}
 		which := audit.Range{From: in.Body.From, To: in.Body.To, Since: in.Body.Since, Until: in.Body.Until, Held: in.Body.Held, Openings: in.Body.Openings}
 		return a.download("audit.bundle", func(w io.Writer) error { return a.cfg.Records.Export(ctx, p, which, w) }), nil
 	})

@@ -44,6 +44,9 @@ func invalid(_ huma.Context, _ string, v any) (any, error) {
 		}
 		p.Errors = append(p.Errors, f)
 	}
+	if m.Status == http.StatusRequestEntityTooLarge {
+		p.Title, p.Detail = "Too large.", strings.TrimSuffix(p.Detail, ".")+": send less."
+	}
 	if len(p.Errors) > 0 {
 		first := p.Errors[0]
 		p.Detail = sentence(fmt.Errorf("%s: %s", first.Location, first.Message))

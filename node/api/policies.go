@@ -16,6 +16,11 @@ type policyInput struct {
 	ID string `path:"id" maxLength:"200"`
 }
 
+type putPolicyInput struct {
+	ID   string `path:"id" maxLength:"200"`
+	Body wire.NewPolicy
+}
+
 func (a *API) policyRoutes() {
 	list := operation(http.MethodGet, "/api/v1/policies", "list-policies", "The policies in force, by id")
 	handle(a, list, func(ctx context.Context, p auth.Principal, _ *none) (*body[[]wire.Policy], error) {
@@ -49,27 +54,26 @@ func (a *API) policyRoutes() {
 		return &body[wire.Policy]{out}, nil
 	})
 	put := operation(http.MethodPut, "/api/v1/policies/{id}", "put-policy", "Add or replace a policy; it counts from the next call")
-	handle(a, put, func(ctx context.Context, p auth.Principal, in *struct {
-		ID   string `path:"id" maxLength:"200"`
-		Body wire.NewPolicy
-	}) (*body[wire.Policy], error) {
-		err := a.changePolicies(ctx, p, "put "+in.ID, in.Body.Text, func(tx *store.Tx) error {
-			id, err := a.cfg.Policies.Put(tx, in.Body.Text)
-			if err == nil && id != in.ID {
-				return problem(http.StatusUnprocessableEntity, "The policy's @id and its name differ.",
-					"The text has @id(\""+id+"\"); send it to /api/v1/policies/"+id+" or change one of the two.")
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		return &body[wire.Policy]{wire.Policy{ID: in.ID, Text: in.Body.Text}}, nil
-	})
+	handle(a, put, a.putPolicy)
 	remove := operation(http.MethodDelete, "/api/v1/policies/{id}", "remove-policy", "Remove a policy; that counts from the next call")
 	handle(a, remove, func(ctx context.Context, p auth.Principal, in *policyInput) (*none, error) {
 		return nil, a.changePolicies(ctx, p, "remove "+in.ID, "", func(tx *store.Tx) error { return a.cfg.Policies.Remove(tx, in.ID) })
 	})
+}
+
+func (a *API) putPolicy(ctx context.Context, p auth.Principal, in *putPolicyInput) (*body[wire.Policy], error) {
+	err := a.changePolicies(ctx, p, "put "+in.ID, in.Body.Text, func(tx *store.Tx) error {
+		id, err := a.cfg.Policies.Put(tx, in.Body.Text)
+		if err == nil && id != in.ID {
+			return problem(http.StatusUnprocessableEntity, "The policy's @id and its name differ.",
+				"The text has @id(\""+id+"\"); send it to /api/v1/policies/"+id+" or change one of the two.")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &body[wire.Policy]{wire.Policy{ID: in.ID, Text: in.Body.Text}}, nil
 }
 
 var errNoPolicy = problem(http.StatusNotFound, "There is no such policy.", "See which there are with: cloister policy list.")
