@@ -4,6 +4,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -16,7 +17,7 @@ func (u *pages) models(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (u *pages) modelsPage(w http.ResponseWriter, r *http.Request, code int, path, wrong string) error {
-	d, err := u.Models.List(r.Context(), who(r))
+	d, err := u.modelList(r)
 	if err != nil {
 		return err
 	}
@@ -34,6 +35,22 @@ func (u *pages) modelsPage(w http.ResponseWriter, r *http.Request, code int, pat
 		n = &view.Notice{Tone: view.OK, Title: "Model removed"}
 	}
 	return show(w, r, code, view.ModelsPage(p, d, n))
+}
+
+// modelList is the models with the routes that lead to them.
+func (u *pages) modelList(r *http.Request) (view.Models, error) {
+	d, err := u.Models.List(r.Context(), who(r))
+	if err != nil {
+		return d, err
+	}
+	routes, err := u.Models.Routes(r.Context(), who(r))
+	if err != nil {
+		return d, err
+	}
+	for i := range d.List {
+		d.List[i].Route = strings.Join(routes[d.List[i].Name], ", ")
+	}
+	return d, nil
 }
 
 func (u *pages) modelImport(w http.ResponseWriter, r *http.Request) error {
@@ -76,7 +93,7 @@ func (u *pages) importFrames(r *http.Request, p view.Page) iter.Seq2[frame, erro
 			}
 			f := frame{html: view.ImportLive(p, i, false), last: i == nil || !i.Running}
 			if f.last {
-				list, err := u.Models.List(r.Context(), who(r))
+				list, err := u.modelList(r)
 				if err != nil {
 					yield(frame{}, err)
 					return

@@ -100,6 +100,8 @@ type Records interface {
 // Models are the models on this node.
 type Models interface {
 	List(ctx context.Context, p auth.Principal) (view.Models, error)
+	// Routes tells which routes lead to each model.
+	Routes(ctx context.Context, p auth.Principal) (map[string][]string, error)
 	Licence(ctx context.Context, p auth.Principal, name string) (view.Licence, error)
 	// Import begins to import a pack that lies on the node.
 	Import(ctx context.Context, p auth.Principal, path string) error

@@ -22,10 +22,6 @@ func (s models) List(ctx context.Context, p auth.Principal) (view.Models, error)
 	if err != nil {
 		return view.Models{}, err
 	}
-	routes, err := s.cfg.Packs.Routes(ctx, p)
-	if err != nil {
-		return view.Models{}, err
-	}
 	ready, reason := s.cfg.Engine()
 	out := view.Models{Manage: s.may(ctx, p, auth.ModelManage, auth.Model("")), Engine: view.Fact{Name: "Engine", Text: "ready"}, Tone: view.OK}
 	if !ready {
@@ -35,16 +31,20 @@ func (s models) List(ctx context.Context, p auth.Principal) (view.Models, error)
 		}
 	}
 	for _, m := range list {
-		v := showModel(m, ready)
-		for _, r := range routes {
-			if r.Model == m.Name {
-				if v.Route != "" {
-					v.Route += ", "
-				}
-				v.Route += r.Name
-			}
-		}
-		out.List = append(out.List, v)
+		out.List = append(out.List, showModel(m, ready))
+	}
+	return out, nil
+}
+
+// Routes implements ui.Models.
+func (s models) Routes(ctx context.Context, p auth.Principal) (map[string][]string, error) {
+	list, err := s.cfg.Packs.Routes(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for _, r := range list {
+		out[r.Model] = append(out[r.Model], r.Name)
 	}
 	return out, nil
 }

@@ -50,8 +50,8 @@ func sources() []view.Source {
 
 func models() []view.Model {
 	return []view.Model{
-		{Name: "all-minilm-l6-v2", Kind: "embedding", Bytes: 45 << 20, Licence: "Apache-2.0", Tone: view.OK, State: "ready", Route: "embed", Imported: ago(50 * time.Hour)},
-		{Name: "gemma3-270m", Kind: "completion", Bytes: 241 << 20, Licence: "Gemma", Tone: view.Warn, State: "terms not accepted", Route: "default", Imported: ago(50 * time.Hour)},
+		{Name: "all-minilm-l6-v2", Kind: "embedding", Bytes: 45 << 20, Licence: "Apache-2.0", Tone: view.OK, State: "ready", Imported: ago(50 * time.Hour)},
+		{Name: "gemma3-270m", Kind: "completion", Bytes: 241 << 20, Licence: "Gemma", Tone: view.Warn, State: "terms not accepted", Imported: ago(50 * time.Hour)},
 	}
 }
 

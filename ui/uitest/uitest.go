@@ -246,6 +246,10 @@ func (r modelRoom) List(context.Context, auth.Principal) (view.Models, error) {
 	return view.Models{List: r.models, Engine: view.Fact{Name: "Engine", Text: "ready"}, Tone: view.OK, Manage: true}, r.may(auth.ModelList)
 }
 
+func (r modelRoom) Routes(context.Context, auth.Principal) (map[string][]string, error) {
+	return map[string][]string{"all-minilm-l6-v2": {"embedding"}, "gemma3-270m": {"default"}}, nil
+}
+
 func (r modelRoom) Licence(_ context.Context, _ auth.Principal, name string) (view.Licence, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -132,6 +132,8 @@ func Dollars(nano int64) string {
 	switch {
 	case nano == 0:
 		return "$0"
+	case nano > 0 && nano < 1000:
+		return "< $0.000001"
 	case nano < 10_000_000 && nano > -10_000_000:
 		return fmt.Sprintf("$%.6f", float64(nano)/1e9)
 	default:

@@ -28,7 +28,7 @@
     stream.addEventListener("say", (e) => { if (voice) voice.textContent = e.data; });
     stream.addEventListener("end", () => stream.close());
     stream.addEventListener("error", () => {
-      if (++failures < 6) return;
+      if (++failures < 6 && stream.readyState !== EventSource.CLOSED) return;
       stream.close();
       document.getElementById("lost")?.removeAttribute("hidden");
     });
