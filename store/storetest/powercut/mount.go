@@ -247,14 +247,21 @@ func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
 	})
 }
 
-// Rename implements fs.NodeRenamer, within a folder only: between two it would
-// have to be synced in both.
+// Rename implements fs.NodeRenamer. Between two folders it is two changes, each
+// kept by a sync of its own folder: a cut may leave both names, or neither.
 func (n *node) Rename(_ context.Context, name string, parent fs.InodeEmbedder, to string, flags uint32) syscall.Errno {
-	if p, ok := parent.(*node); !ok || p.e != n.e || flags != 0 {
+	p, ok := parent.(*node)
+	if !ok || flags != 0 {
 		return syscall.EXDEV
 	}
 	return n.change(func() syscall.Errno {
-		n.disk.rename(n.e, map[string]*entry{name: nil, to: n.e.names[name]})
+		e := n.e.names[name]
+		if p.e == n.e {
+			n.disk.rename(n.e, map[string]*entry{name: nil, to: e})
+			return 0
+		}
+		n.disk.rename(p.e, map[string]*entry{to: e})
+		n.disk.rename(n.e, map[string]*entry{name: nil})
 		return 0
 	})
 }
