@@ -2,6 +2,7 @@ package answer
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -135,15 +136,28 @@ func composeDocuments(d *Draft, e Evidence) {
 	switch top.Verdict {
 	case Stated:
 		d.Outcome = Stated
-		s := Statement{Quotes: []Quote{top.Quote}}
-		s.Parts = []Said{
-			{Text: top.Quote.Title, Value: true, Bold: true}, {Text: " ("}, {Text: top.Quote.Record.Native, Value: true},
-			{Text: ") explains this: “"}, {Text: top.Quote.Text, Value: true}, {Text: "”"},
-		}
-		d.Statements = append(d.Statements, s)
+		d.Statements = append(d.Statements, sayDocument(top))
 	case Closest:
 		closest(d, e.Hits)
 	}
+}
+
+// sayDocument names a document by its title, and by its path where that adds no
+// number that the document does not hold.
+func sayDocument(h Hit) Statement {
+	b := &said{Statement{Quotes: append(slices.Clone(h.Above), h.Quote)}}
+	title, path := h.Quote.Title, h.Quote.Record.Native
+	switch named := b.s.states(title); {
+	case named && b.s.statesNumbers(path):
+		b.value(title, true).words(" (").value(path, false).words(")")
+	case named:
+		b.value(title, true)
+	case b.s.statesNumbers(path):
+		b.value(path, true)
+	default:
+		b.words("The cited document")
+	}
+	return b.words(" explains this: “").value(h.Quote.Text, false).words("”").s
 }
 
 func composeFreshness(d *Draft, e Evidence) {

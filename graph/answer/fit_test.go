@@ -59,6 +59,15 @@ func BenchmarkFit(b *testing.B) {
 	say("fitted: %s", evidence(all, w))
 	w[0] = constant(all, w)
 	say("rank weights %s", literal(w))
+	if os.Getenv("FIT_FALSE") != "" {
+		for _, q := range all {
+			if q.hidden != "" && q.set == "facts" && len(q.list) > 0 {
+				if v := rank.Judge(q.question, scoredOf(q))[0]; v.Answers {
+					say("F %s -> %s (%s) %.2f %+v", q.text, q.list[0].Text, q.list[0].Native, v.Sure, q.list[0].Features)
+				}
+			}
+		}
+	}
 	for i := range all {
 		rescore(&all[i], w)
 	}

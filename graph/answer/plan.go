@@ -135,9 +135,10 @@ const (
 // Hit is a sentence that text search found.
 type Hit struct {
 	Quote   Quote   `json:"quote"`
-	Head    string  `json:"head"`  // title and headings above it
-	Score   float64 `json:"score"` // of the sentence among all
-	Sure    float64 `json:"sure"`  // how likely it is that it answers the question
+	Head    string  `json:"head"`            // title and headings above it
+	Above   []Quote `json:"above,omitempty"` // the title and the heading, where the text has them
+	Score   float64 `json:"score"`           // of the sentence among all
+	Sure    float64 `json:"sure"`            // how likely it is that it answers the question
 	Verdict Outcome `json:"verdict"`
 	Bold    [2]int  `json:"bold"` // the only span of the asked kind, relative to the quote
 }

@@ -185,6 +185,25 @@ func (c candidate) quote() Quote {
 		Title: c.passage.Record.Title, URI: uriOf(c.passage)}
 }
 
+// above quotes the document's title and the passage's heading.
+func (c candidate) above() []Quote {
+	var out []Quote
+	p := c.passage
+	if n := len(p.Path); n > 0 && p.Heading != (graph.Span{}) && (p.Path[n-1] != p.Record.Title || p.Heading == p.Title) {
+		out = append(out, c.part(p.Path[n-1], p.Heading))
+	}
+	if p.Title != (graph.Span{}) && p.Title != p.Heading {
+		out = append(out, c.part(p.Record.Title, p.Title))
+	}
+	return out
+}
+
+func (c candidate) part(text string, at graph.Span) Quote {
+	q := c.quote()
+	q.Text, q.Start, q.End = text, at.Start, at.End
+	return q
+}
+
 // uriOf is where a person finds a passage: the document, at the section's anchor.
 func uriOf(p *search.Passage) string {
 	if p.Record.URI == "" || p.Anchor == "" {
@@ -234,7 +253,7 @@ func (a *Answerer) documents(ctx context.Context, r *graph.Reader, p Plan, e *Ev
 	for _, id := range order[:min(len(order), maxHits)] {
 		d := docs[id]
 		c := candidates[d.top.Index]
-		e.Hits = append(e.Hits, Hit{Quote: c.quote(), Head: c.sentence.Head, Score: d.score, Sure: d.score, Verdict: outcomeOf(rank.JudgeTopic(d.top))})
+		e.Hits = append(e.Hits, Hit{Quote: c.quote(), Head: c.sentence.Head, Above: c.above(), Score: d.score, Sure: d.score, Verdict: outcomeOf(rank.JudgeTopic(d.top))})
 	}
 	return nil
 }

@@ -53,22 +53,48 @@ func (s Statement) verify() error {
 	return nil
 }
 
-// holds reports whether a value stands in one of the quotes: word for word, but
-// for case and what is between the words. A title or a record's key stands in
-// the head of its citation.
+// holds reports whether a value stands in one of the quotes. A record's key
+// stands in the head of its citation, but not the numbers in it.
 func (s Statement) holds(value string) bool {
+	if s.states(value) {
+		return true
+	}
+	for _, q := range s.Quotes {
+		if q.Record.Native == value && s.statesNumbers(value) {
+			return true
+		}
+	}
+	return false
+}
+
+// states reports whether a value stands in the bytes of one of the quotes, word
+// for word but for case and what is between the words.
+func (s Statement) states(value string) bool {
 	want := lex.Normalize(value)
 	if want == "" {
 		return true // punctuation alone states nothing
 	}
 	for _, q := range s.Quotes {
-		for _, text := range []string{q.Text, q.Title, q.Record.Native} {
-			if strings.Contains(text, value) || containsWords(lex.Normalize(text), want) {
-				return true
-			}
+		if strings.Contains(q.Text, value) || containsWords(lex.Normalize(q.Text), want) {
+			return true
 		}
 	}
 	return false
+}
+
+// statesNumbers reports whether every run of digits of a value stands in the
+// bytes of the quotes.
+func (s Statement) statesNumbers(value string) bool {
+	for _, n := range strings.FieldsFunc(value, func(r rune) bool { return r < '0' || r > '9' }) {
+		found := false
+		for _, q := range s.Quotes {
+			found = found || strings.Contains(q.Text, n)
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
 }
 
 // containsWords reports whether whole words of text are want.

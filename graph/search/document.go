@@ -51,6 +51,10 @@ func (d *document) passage(number int) Passage {
 	b := d.blocks[number]
 	sec := d.outline.Sections[b.Section]
 	p := Passage{Record: d.record, Number: number, Path: sec.Path, Anchor: sec.Anchor}
+	if n := len(sec.Path); n > 0 && len(sec.Sentences) > 0 {
+		p.Heading = d.find(sec.Path[n-1], sec.Start, sec.Sentences[0].Start)
+	}
+	p.Title = d.find(d.record.Title, 0, titleWithin)
 	for _, s := range sec.Sentences[b.First:b.Last] {
 		p.Sentences = append(p.Sentences, Sentence{Start: s.Start, End: s.End, Text: string(d.text[s.Start:s.End])})
 	}
@@ -72,4 +76,20 @@ func (x *Index) Passage(r *graph.Reader, id graph.RecordID, number int) (Passage
 		return Passage{}, fmt.Errorf("document %s has %d passages, not a passage %d", id, len(d.blocks), number)
 	}
 	return d.passage(number), nil
+}
+
+// titleWithin is how far from its beginning a text's title is looked for.
+const titleWithin = 2 << 10
+
+// find is the range of words that stand in [start, end) of the text.
+func (d *document) find(words string, start, end int) graph.Span {
+	end = min(end, len(d.text))
+	if words == "" || start < 0 || start > end {
+		return graph.Span{}
+	}
+	i := strings.Index(string(d.text[start:end]), words)
+	if i < 0 {
+		return graph.Span{}
+	}
+	return graph.Span{Start: start + i, End: start + i + len(words)}
 }

@@ -52,6 +52,8 @@ type Passage struct {
 	Number    int // of the passage in the document
 	Path      []string
 	Anchor    string
+	Heading   graph.Span // of the innermost heading in the text; zero = none
+	Title     graph.Span // of the document's title in the text; zero = it is not there
 	Sentences []Sentence
 	Before    string // the sentence before the first one, in the same section
 	Score     float64

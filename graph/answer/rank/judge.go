@@ -10,8 +10,11 @@ type Verdict struct {
 // What a sentence must reach, found on questions whose evidence was hidden; see
 // weights.go.
 const (
-	minSure     = 0.65
+	minSure     = 0.6
 	minCovered  = 0.5  // share of the question held by passage and headings
+	minNamed    = 0.6  // share of the question's attested word pairs
+	minRest     = 0.62 // just above what related words alone can reach
+	minKind     = 0.5  // just above a number that counts something else
 	minCloseFor = 0.25 // share of the question, for a passage that is shown as close
 	minTopic    = 0.62 // share of a topic held by the passage and headings that explain it
 )
@@ -60,6 +63,9 @@ func JudgeTopic(s Scored) Verdict {
 }
 
 // MayAnswer says whether a sentence can be an answer at all: enough of the
-// question is in its passage and headings, with every number and identifier, and
-// something of the kind asked for is in it.
-func MayAnswer(f Features) bool { return f.Passage >= minCovered && f.Exact && f.Kind > 0 }
+// question is in its passage and headings, with every number and identifier; it
+// is about the thing named; what is asked about that thing is said in more than
+// related words; and something of the kind asked for is in it.
+func MayAnswer(f Features) bool {
+	return f.Passage >= minCovered && f.Exact && f.Named >= minNamed && f.Rest >= minRest && f.Kind >= minKind
+}

@@ -108,6 +108,22 @@ func (m *matcher) cover(matched []float64) float64 {
 	return sum / m.q.total
 }
 
+// coverRest is the share matched of the weight that the headings do not hold: of
+// what is asked about the thing that they name.
+func (m *matcher) coverRest(matched, head []float64) float64 {
+	var sum, all float64
+	for i, t := range m.q.Terms {
+		if head[i] < nearWeight {
+			sum += t.Weight * matched[i]
+			all += t.Weight
+		}
+	}
+	if all == 0 {
+		return 1
+	}
+	return sum / all
+}
+
 // rarestMissing is the largest weight of an unmatched term, as a share of the
 // largest weight of all.
 func (m *matcher) rarestMissing(matched []float64) float64 {
@@ -153,6 +169,7 @@ func (m *matcher) features(s Sentence) Features {
 		Head:     m.cover(withHead),
 		Near:     m.cover(near),
 		Passage:  m.cover(whole),
+		Rest:     m.coverRest(matched, head.matched),
 		Title:    m.cover(head.matched),
 		Missing:  m.rarestMissing(withHead),
 		Nowhere:  m.rarestMissing(whole),

@@ -10,6 +10,7 @@ type Features struct {
 	Passage  float64 // by passage and headings
 	Missing  float64 // rarest term missing from sentence and headings
 	Nowhere  float64 // rarest term missing from the whole passage
+	Rest     float64 // by the sentence, of the terms that the headings do not hold
 	Title    float64 // by title and headings alone
 	Untitled float64 // how far Title is behind the best candidate's
 	Named    float64 // share of the question's attested word pairs in sentence, headings, or the sentence before

@@ -130,6 +130,12 @@ func names(sentence string) []Span {
 // opener reports whether a word that opens a sentence is unlikely to be a name.
 func opener(word string) bool {
 	w := lex.Fold(word)
+	switch w {
+	case "whoever", "whatever", "whenever", "nothing", "nobody", "someone", "somebody", "everyone", "everybody", "everything", "anyone",
+		"anything", "something", "larger", "older", "earlier", "later", "newer", "smaller", "never", "always", "often", "today", "once",
+		"another", "either", "neither", "further", "however", "therefore", "besides", "instead", "note", "until", "since", "while":
+		return true
+	}
 	for _, suffix := range []string{"ing", "ed", "ly", "tion", "ment", "ness", "s"} {
 		if strings.HasSuffix(w, suffix) && len(w) > len(suffix)+2 {
 			return true
