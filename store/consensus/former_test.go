@@ -172,7 +172,9 @@ func TestAFailedSyncEndsTheNode(t *testing.T) {
 	if err := <-n.Fatal(); err == nil || !strings.Contains(err.Error(), "sync") {
 		t.Errorf("fatal: %v", err)
 	}
-	n.machine.Abandon()
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestReserveRefusesAndRecovers(t *testing.T) {

@@ -225,6 +225,8 @@ func (n *Node) Close() error {
 		n.former.close()
 		if n.cause == nil {
 			n.cut() // so that the next start has nothing to read
+		} else {
+			n.machine.Abandon() // what failed once may never let itself be closed
 		}
 		err = n.raft.Shutdown().Error()
 		n.tasks.Wait()
