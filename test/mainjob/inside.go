@@ -41,24 +41,33 @@ type job struct {
 type report struct {
 	Seed    uint64
 	Model   bool
-	Score   score
+	Score   Score
 	Facts   map[string]string // checks that are not counted: name → "" or what is wrong
 	Seconds map[string]float64
 }
 
 const password = "correct horse battery staple"
 
-func (j *job) walk(ctx context.Context) (*report, error) {
+// step is one part of the walk.
+type step struct {
+	name string
+	do   func(context.Context, *report) error
+}
+
+// measured is the walk up to the last question; whole goes on to what must hold
+// around it.
+func (j *job) measured() []step {
+	return []step{{"world", j.makeWorld}, {"start", j.start}, {"setup", j.finishSetup}, {"import", j.importPack}, {"sources", j.addSources}, {"ask", j.askAll}}
+}
+
+func (j *job) whole() []step {
+	return append(j.measured(), step{"shell", j.askInShell}, step{"second principal", j.secondPrincipal}, step{"kill", j.killAndAsk}, step{"evidence", j.evidence})
+}
+
+func (j *job) walk(ctx context.Context, steps []step) (*report, error) {
 	r := &report{Seed: j.seed, Model: j.pack != "", Facts: map[string]string{}, Seconds: map[string]float64{}}
 	defer j.stop()
-	for _, step := range []struct {
-		name string
-		do   func(context.Context, *report) error
-	}{
-		{"world", j.makeWorld}, {"start", j.start}, {"setup", j.finishSetup}, {"import", j.importPack},
-		{"sources", j.addSources}, {"ask", j.askAll}, {"shell", j.askInShell}, {"second principal", j.secondPrincipal},
-		{"kill", j.killAndAsk}, {"evidence", j.evidence},
-	} {
+	for _, step := range steps {
 		began := time.Now()
 		if err := step.do(ctx, r); err != nil {
 			return r, fmt.Errorf("%s: %w", step.name, err)

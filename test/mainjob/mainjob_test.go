@@ -42,7 +42,7 @@ func inside() int {
 		pack: os.Getenv("MAINJOB_PACK"), checkout: os.Getenv("MAINJOB_CHECKOUT"), seed: seed, log: os.Stdout}
 	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
 	defer cancel()
-	r, err := j.walk(ctx)
+	r, err := j.walk(ctx, j.whole())
 	if err != nil {
 		fmt.Println(err)
 		return 1

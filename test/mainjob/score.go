@@ -36,8 +36,8 @@ type answer struct {
 	milliseconds float64
 }
 
-// score counts how a set of questions went.
-type score struct {
+// Score counts how a set of questions went.
+type Score struct {
 	Asked, Evidence, Right    int // answerable: asked; the cited evidence holds the fact; the answer says it
 	Graph, GraphRight         int // graph shapes in the generator's own wording
 	Own, OwnEvidence          int // all shapes in the generator's own wording
@@ -52,7 +52,7 @@ type score struct {
 var graphShapes = map[string]bool{"last-change": true, "added": true, "release": true, "feature": true, "document": true}
 
 // add judges one answer. wording 0 is the generator's own.
-func (s *score) add(q world.Question, wording int, a answer) {
+func (s *Score) add(q world.Question, wording int, a answer) {
 	s.Milliseconds = append(s.Milliseconds, a.milliseconds)
 	for _, why := range unsupported(a) {
 		s.Unsupported++
@@ -74,7 +74,7 @@ func (s *score) add(q world.Question, wording int, a answer) {
 	s.judge(q, wording, a)
 }
 
-func (s *score) judge(q world.Question, wording int, a answer) {
+func (s *Score) judge(q world.Question, wording int, a answer) {
 	holds, right := evidence(q, a), says(q, a)
 	s.Asked++
 	if holds {
@@ -176,4 +176,16 @@ func unsupported(a answer) (out []string) {
 		}
 	}
 	return out
+}
+
+// Merge adds another run's counts.
+func (s *Score) Merge(o Score) {
+	s.Asked, s.Evidence, s.Right = s.Asked+o.Asked, s.Evidence+o.Evidence, s.Right+o.Right
+	s.Graph, s.GraphRight = s.Graph+o.Graph, s.GraphRight+o.GraphRight
+	s.Own, s.OwnEvidence = s.Own+o.Own, s.OwnEvidence+o.OwnEvidence
+	s.Unanswerable, s.Refused = s.Unanswerable+o.Unanswerable, s.Refused+o.Refused
+	s.Unsupported, s.BadCitations = s.Unsupported+o.Unsupported, s.BadCitations+o.BadCitations
+	s.Misses = append(s.Misses, o.Misses...)
+	s.FalseAnswers = append(s.FalseAnswers, o.FalseAnswers...)
+	s.Milliseconds = append(s.Milliseconds, o.Milliseconds...)
 }

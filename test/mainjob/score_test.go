@@ -23,17 +23,17 @@ func TestScoreCatchesWhatMustNotPass(t *testing.T) {
 		}{Text: text, End: int64(len(text)), SHA256: sum})
 		return a
 	}
-	var s score
+	var s Score
 	s.add(q, 0, cite("It listens on port 4711, says Ada Lovelace since 2021-05-03.", "a0"))
 	if s.Evidence != 1 || s.Unsupported != 0 || s.BadCitations != 1 {
 		t.Fatalf("a wrong hash must be a bad citation and nothing else: %+v", s)
 	}
-	s = score{}
+	s = Score{}
 	s.add(q, 0, cite("It listens on a port.", ""))
 	if s.Evidence != 0 || s.Unsupported != 3 {
 		t.Fatalf("an invented number, name and date must be found: %+v", s.Misses)
 	}
-	s = score{}
+	s = Score{}
 	s.add(world.Question{Shape: "unknown"}, 0, cite("x", ""))
 	if s.Refused != 0 || len(s.FalseAnswers) != 1 {
 		t.Fatalf("an answer to the unanswerable must count as false: %+v", s)
