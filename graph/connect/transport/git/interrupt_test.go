@@ -43,11 +43,11 @@ func busy(t testing.TB, n int) *work {
 // A sync that stops anywhere, with several transactions under way of which any
 // may have succeeded, goes on to the very graph that an undisturbed sync makes.
 func TestAnInterruptedSyncEndsWhereAnUndisturbedOneDoes(t *testing.T) {
-	w := busy(t, 40)
+	w := busy(t, 25)
 	whole := connecttest.Open(t, nil, git.New())
 	whole.Add("git", "code", w.dir)
 	want := whole.Graph(true)
-	seeded(t, 10, func(rt *testing.T, dice *rand.Rand) {
+	seeded(t, 6, func(rt *testing.T, dice *rand.Rand) {
 		keep := dice.IntN(10)
 		st := storetest.NewModel(nil)
 		gappy := &connecttest.Gappy{Store: st, Fail: func(int) bool { return dice.IntN(10) >= keep }}
@@ -69,7 +69,7 @@ func TestAnInterruptedSyncEndsWhereAnUndisturbedOneDoes(t *testing.T) {
 
 // What a cut sync had read and a force-push then made unreachable goes as well.
 func TestAForcePushAfterACutLeavesNothing(t *testing.T) {
-	w := busy(t, 30)
+	w := busy(t, 20)
 	first := w.git("rev-list", "--max-parents=0", "HEAD")
 	seeded(t, 4, func(rt *testing.T, dice *rand.Rand) {
 		r := &work{t: t, dir: t.TempDir() + "/copy", at: w.at, who: w.who}
