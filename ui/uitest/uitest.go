@@ -157,11 +157,13 @@ func (s sessions) Setup(_ context.Context, code, user, password string) (session
 }
 
 func (s sessions) session() session.Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return session.Session{User: session.User{ID: s.person.ID, Name: s.person.Name, Roles: s.person.Roles}, Created: now, Expires: time.Now().Add(12 * time.Hour)}
 }
 
 func (s sessions) Login(_ context.Context, user, password string) (session.Session, string, error) {
-	if user != s.person.Name || password != Password {
+	if user != s.session().User.Name || password != Password {
 		return session.Session{}, "", auth.ErrUnauthenticated
 	}
 	return s.session(), s.Token(), nil
