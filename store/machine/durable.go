@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cloister-os/cloister/store"
 )
@@ -187,6 +188,19 @@ func (g *generation) syncFiles() (tables [2][]uint64, err error) {
 		}
 	}
 	return tables, nil
+}
+
+// vouch takes the tables that closing and opening made into the mark.
+func (g *generation) vouch() error {
+	next := g.marks.last
+	var err error
+	if next.tables, err = g.syncFiles(); err != nil {
+		return err
+	}
+	if slices.Equal(next.tables[0], g.marks.last.tables[0]) && slices.Equal(next.tables[1], g.marks.last.tables[1]) {
+		return nil
+	}
+	return g.marks.write(next)
 }
 
 // syncMemtables syncs the folder of a database and every memtable's file in it.

@@ -131,7 +131,7 @@ func Open(cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.adopt(g); err != nil {
+	if err := errors.Join(g.vouch(), m.adopt(g)); err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return m, nil

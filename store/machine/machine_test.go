@@ -262,7 +262,8 @@ func TestWidestGroupFits(t *testing.T) {
 	apply(t, m, 9, group(1, 1, Entry{Seq: 9999, Ops: big.Ops()}))
 }
 
-func TestStageAndRestore(t *testing.T) {
+// staged returns a machine with some past and what Stage wrote of it.
+func staged(t *testing.T) (*Machine, []byte) {
 	m := testMachine(t, t.TempDir())
 	for i := uint64(1); i <= 300; i++ {
 		tx := store.NewTx()
@@ -275,54 +276,46 @@ func TestStageAndRestore(t *testing.T) {
 		tx.Append("l", []byte(fmt.Sprint(i)))
 		apply(t, m, i, group(1, i, Entry{Seq: i, Ops: tx.Ops()}))
 	}
-	var staged bytes.Buffer
-	v, err := m.Stage(t.Context(), &staged)
-	if err != nil || v != 300 {
+	var b bytes.Buffer
+	if v, err := m.Stage(t.Context(), &b); err != nil || v != 300 {
 		t.Fatal(v, err)
 	}
-	dump := func(m *Machine) string {
-		var out strings.Builder
-		for _, at := range []store.Version{100, 101, 300} {
-			err := m.View(at, func(s store.Snapshot) error {
-				for item, err := range s.Scan("", "") {
-					fmt.Fprintln(&out, item, err)
-				}
-				root, err := s.Log("l").Root()
-				n, _ := s.Sum("S/n", 0)
-				fmt.Fprintln(&out, at, s.Time(), s.Log("l").Size(), root, n)
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
+	return m, b.Bytes()
+}
+
+// dump spells what a machine holds at some versions.
+func dump(t *testing.T, m *Machine) string {
+	t.Helper()
+	var out strings.Builder
+	for _, at := range []store.Version{100, 101, 300} {
+		err := m.View(at, func(s store.Snapshot) error {
+			for item, err := range s.Scan("", "") {
+				fmt.Fprintln(&out, item, err)
 			}
+			root, err := s.Log("l").Root()
+			n, _ := s.Sum("S/n", 0)
+			fmt.Fprintln(&out, at, s.Time(), s.Log("l").Size(), root, n)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return out.String()
 	}
-	want := dump(m)
+	return out.String()
+}
+
+func TestRestoredIsWhatWasStaged(t *testing.T) {
+	m, snapshot := staged(t)
+	want := dump(t, m)
 	dir := t.TempDir()
 	other := testMachine(t, dir)
 	apply(t, other, 5, group(1, 1, Entry{Seq: 1, Ops: put1("H/other", "x")}))
-	held := make(chan struct{})
-	go other.View(0, func(s store.Snapshot) error { // a view goes on in the old data
-		close(held)
-		for other.Applied() < 400 {
-			time.Sleep(time.Millisecond)
-		}
-		if item, err := s.Get("H/other"); err != nil || string(item.Value) != "x" {
-			t.Errorf("an open view lost its data: %v", err)
-		}
-		return nil
-	})
-	<-held
-	if err := other.Restore(bytes.NewReader(staged.Bytes()), 400); err != nil {
+	if err := other.Restore(bytes.NewReader(snapshot), 400); err != nil {
 		t.Fatal(err)
-	}
-	if other.Applied() != 400 {
-		t.Errorf("applied %d", other.Applied())
 	}
 	check := func(m *Machine) {
 		t.Helper()
-		if got := dump(m); got != want {
+		if got := dump(t, m); got != want {
 			t.Errorf("restored:\n%s\nstaged:\n%s", got, want)
 		}
 		if v := get(t, m, 0, "H/other"); v != "" {
@@ -341,6 +334,9 @@ func TestStageAndRestore(t *testing.T) {
 			t.Errorf("watch gave %v", versions)
 		}
 	}
+	if other.Applied() != 400 {
+		t.Errorf("applied %d", other.Applied())
+	}
 	check(other)
 	// It remembers whom it answered.
 	if out := apply(t, other, 401, group(1, 300, Entry{Seq: 300, Ops: put1("H/k/1", "twice")})); out[0].Version != 300 {
@@ -350,10 +346,32 @@ func TestStageAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(testMachine(t, dir))
+}
 
+func TestAnOpenViewOutlivesARestore(t *testing.T) {
+	_, snapshot := staged(t)
+	m := testMachine(t, t.TempDir())
+	apply(t, m, 5, group(1, 1, Entry{Seq: 1, Ops: put1("H/other", "x")}))
+	err := m.View(0, func(s store.Snapshot) error {
+		if err := m.Restore(bytes.NewReader(snapshot), 400); err != nil {
+			return err
+		}
+		item, err := s.Get("H/other")
+		if string(item.Value) != "x" {
+			t.Errorf("an open view lost its data: %q", item.Value)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADamagedSnapshotIsRefused(t *testing.T) {
+	_, snapshot := staged(t)
 	for name, b := range map[string][]byte{
-		"cut short": staged.Bytes()[:staged.Len()-40],
-		"changed":   bytes.Replace(staged.Bytes(), []byte("H/k/5"), []byte("H/k/6"), 1),
+		"cut short": snapshot[:len(snapshot)-40],
+		"changed":   bytes.Replace(snapshot, []byte("H/k/5"), []byte("H/k/6"), 1),
 		"empty":     nil,
 	} {
 		bad := testMachine(t, t.TempDir())
