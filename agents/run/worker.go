@@ -48,7 +48,7 @@ func (w *worker) step(ctx context.Context) error {
 		principal: w.agent.principal(w.h.rec.Owner.principal()),
 		input:     w.h.rec.Input, results: w.results, room: MaxEvents - MaxSteps - int(w.h.rec.NextSeq),
 	}
-	out, err := w.do(ctx, call)
+	m, err := w.do(ctx, call)
 	commit, cancel := context.WithTimeout(w.e.ctx, w.e.cfg.Lease)
 	defer cancel()
 	switch cause := context.Cause(ctx); {
@@ -59,22 +59,28 @@ func (w *worker) step(ctx context.Context) error {
 	case cause != nil:
 		return cause // stopping: what the step returned says nothing
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return w.fail(commit, call, err)
+	case w.last():
+		return w.finish(commit, call, m)
 	}
-	b, err := encode(out)
-	if err != nil {
-		return w.fail(commit, call, err)
-	}
-	if w.h.rec.Next+1 == len(w.agent.Steps) {
-		return w.finish(commit, call, out, b)
-	}
-	return w.succeed(commit, call, b)
+	return w.succeed(commit, call, m)
 }
 
-// do executes the step while its lease is kept alive. Its intent is durable: the
-// commit that made it current has returned.
-func (w *worker) do(ctx context.Context, call *Call) (out any, err error) {
+// last reports whether the current step is the run's last.
+func (w *worker) last() bool { return w.h.rec.Next+1 == len(w.agent.Steps) }
+
+// made is what a step made, ready for the journal.
+type made struct {
+	bytes []byte
+	kept  payload
+	final Event // of the last step
+}
+
+// do executes the step and keeps what it made, while its lease is kept alive.
+// Its intent is durable: the commit that made it current has returned.
+func (w *worker) do(ctx context.Context, call *Call) (m made, err error) {
 	release := w.renew()
 	defer release()
 	defer func() {
@@ -83,11 +89,23 @@ func (w *worker) do(ctx context.Context, call *Call) (out any, err error) {
 			err = errors.New("the step panicked; the node's log says where")
 		}
 	}()
-	out, err = w.current().do(ctx, call)
+	out, err := w.current().do(ctx, call)
 	if err == nil {
 		err = call.err
 	}
-	return out, err
+	if err != nil {
+		return m, err
+	}
+	if m.bytes, err = encode(out); err != nil {
+		return m, err
+	}
+	if m.kept, err = w.e.keep(ctx, m.bytes); err != nil {
+		return m, err
+	}
+	if w.last() {
+		m.final, err = w.finalEvent(ctx, call, out)
+	}
+	return m, err
 }
 
 // renew rewrites the lease every third of its life until release is called,
@@ -124,44 +142,32 @@ func (w *worker) renew() (release func()) {
 }
 
 // succeed journals the step's result and begins the next.
-func (w *worker) succeed(ctx context.Context, call *Call, out []byte) error {
-	kept, err := w.e.keep(ctx, out)
-	if err != nil {
-		return w.fail(ctx, call, err)
-	}
+func (w *worker) succeed(ctx context.Context, call *Call, m made) error {
 	t := w.e.turn(w.agent, w.h)
-	if err := t.done(w.permit, call, kept); err != nil {
+	if err := t.done(w.permit, call, m.kept); err != nil {
 		return err
 	}
 	t.h.rec.Next, t.h.rec.Attempt = t.h.rec.Next+1, 0
-	err = t.begin(ctx, out)
+	err := t.begin(ctx, m.bytes)
 	if err == nil {
 		err = w.commit(ctx, t)
 	}
 	if refused(err) {
-		return w.refuse(ctx, call, kept, err)
+		return w.refuse(ctx, call, m.kept, err)
 	}
 	if err == nil {
-		w.results[call.step] = out
+		w.results[call.step] = m.bytes
 	}
 	return err
 }
 
 // finish journals the last step's result and ends the run.
-func (w *worker) finish(ctx context.Context, call *Call, out any, b []byte) error {
-	ev, err := w.finalEvent(ctx, call, out)
-	if err != nil {
-		return w.fail(ctx, call, err)
-	}
-	kept, err := w.e.keep(ctx, b)
-	if err != nil {
-		return w.fail(ctx, call, err)
-	}
+func (w *worker) finish(ctx context.Context, call *Call, m made) error {
 	t := w.e.turn(w.agent, w.h)
-	if err := t.done(w.permit, call, kept); err != nil {
+	if err := t.done(w.permit, call, m.kept); err != nil {
 		return err
 	}
-	if err := t.end(Done, "", ev); err != nil {
+	if err := t.end(Done, "", m.final); err != nil {
 		return err
 	}
 	return w.commit(ctx, t)
