@@ -35,7 +35,7 @@ type Mounted struct {
 	disk   *Disk
 	dir    string
 	server *fuse.Server
-	abort  string // the kernel's file that ends the connection
+	abort  *os.File // the kernel's file that ends the connection
 }
 
 // Mount makes the disk the content of dir.
@@ -54,32 +54,32 @@ func (d *Disk) Mount(t testing.TB, dir string) *Mounted {
 	}
 	m := &Mounted{disk: d, dir: dir, server: server}
 	t.Cleanup(func() { m.Unmount() })
-	if m.abort, err = control(t, dir); err != nil {
+	if m.abort, err = control(t.TempDir(), dir); err != nil {
 		t.Fatalf("find the connection of the power cut file system: %v", err)
 	}
 	return m
 }
 
-// control mounts the kernel's list of FUSE connections and returns the file that
-// aborts the one of dir.
-func control(t testing.TB, dir string) (string, error) {
+// control opens the file that aborts the connection of dir, from the kernel's
+// list of FUSE connections, which is mounted at list for a moment.
+func control(list, dir string) (*os.File, error) {
 	var s unix.Stat_t
 	if err := unix.Stat(dir, &s); err != nil {
-		return "", err
+		return nil, err
 	}
-	list := t.TempDir()
 	if err := unix.Mount("none", list, "fusectl", 0, ""); err != nil {
-		return "", err
+		return nil, err
 	}
-	t.Cleanup(func() { unix.Unmount(list, unix.MNT_DETACH) })
-	return filepath.Join(list, fmt.Sprint(unix.Minor(s.Dev)), "abort"), nil
+	f, err := os.OpenFile(filepath.Join(list, fmt.Sprint(unix.Minor(s.Dev)), "abort"), os.O_WRONLY, 0)
+	return f, errors.Join(err, unix.Unmount(list, unix.MNT_DETACH))
 }
 
 // Cut cuts the power: see Disk.Cut. Whoever uses the file system then gets
 // errors, and what the kernel still holds for it is dropped.
 func (m *Mounted) Cut(rnd *rand.Rand, luck float64) error {
 	m.disk.Cut(rnd, luck)
-	return os.WriteFile(m.abort, []byte("1"), 0o200)
+	_, err := m.abort.Write([]byte("1"))
+	return err
 }
 
 // Flush has the kernel hand over what it holds in dirty pages of mapped files,
@@ -100,10 +100,9 @@ func (m *Mounted) Unmount() error {
 		return nil
 	}
 	err := unix.Unmount(m.dir, unix.MNT_DETACH)
-	if m.abort != "" {
-		if e := os.WriteFile(m.abort, []byte("1"), 0o200); !errors.Is(e, os.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
+	if m.abort != nil {
+		_, e := m.abort.Write([]byte("1"))
+		err = errors.Join(err, e, m.abort.Close())
 	}
 	m.server.Wait()
 	m.server = nil
