@@ -106,6 +106,9 @@ func writeFile(path string, content []byte, mode fs.FileMode) error {
 // reason is an error of the file system without the path, which the sentence
 // around it names.
 func reason(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return errors.New("the disk is full: free some space and try again")
+	}
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		return path.Err

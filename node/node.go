@@ -212,8 +212,11 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 }
 
 func (n *Node) openBlobs(context.Context) (err error) {
-	n.blobs, err = blob.Open(n.disk.blobs())
-	return err
+	if n.blobs, err = blob.Open(n.disk.blobs()); err != nil {
+		return err
+	}
+	n.blobs.Reserve(n.store.Writable)
+	return nil
 }
 
 func (n *Node) openModels(context.Context) (err error) {

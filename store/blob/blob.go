@@ -64,6 +64,7 @@ const verifiedMax = 4096
 type Store struct {
 	dir      string
 	maxBytes int64
+	writable func() error // why nothing may be written now; see Reserve
 
 	mu       sync.Mutex
 	verified map[Hash]stamp // files found whole since Open, as they were then
@@ -78,7 +79,7 @@ type stamp struct {
 
 // Open opens the folder, makes it if need be, and removes what a crash left.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir, maxBytes: DefaultMaxBytes, verified: map[Hash]stamp{}, folders: map[string]bool{}}
+	s := &Store{dir: dir, maxBytes: DefaultMaxBytes, writable: always, verified: map[Hash]stamp{}, folders: map[string]bool{}}
 	if err := os.RemoveAll(s.tmp()); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
@@ -90,6 +91,13 @@ func Open(dir string) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Reserve makes Put fail with the error of writable while there is one, also in the
+// middle of a blob: so blobs leave the space free that the log beside them needs.
+// Call it before the first Put.
+func (s *Store) Reserve(writable func() error) { s.writable = writable }
+
+func always() error { return nil }
 
 func (s *Store) tmp() string { return filepath.Join(s.dir, "tmp") }
 

@@ -234,3 +234,31 @@ func TestHashesInText(t *testing.T) {
 		}
 	}
 }
+
+func TestABlobLeavesTheReserveFree(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("the disk is full")
+	left := 3
+	s.Reserve(func() error {
+		if left--; left < 0 {
+			return full
+		}
+		return nil
+	})
+	if _, _, err := s.Put(t.Context(), bytes.NewReader(make([]byte, 1<<20))); !errors.Is(err, full) {
+		t.Errorf("a blob that met the reserve in its middle: %v", err)
+	}
+	if _, err := s.PutBytes(t.Context(), []byte("x")); !errors.Is(err, full) {
+		t.Errorf("a blob on a full disk: %v", err)
+	}
+	if list, err := os.ReadDir(s.tmp()); err != nil || len(list) > 0 {
+		t.Errorf("%d files are left, %v", len(list), err)
+	}
+	left = 1 << 20
+	if _, err := s.PutBytes(t.Context(), []byte("x")); err != nil {
+		t.Errorf("a blob when there is room again: %v", err)
+	}
+}

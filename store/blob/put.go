@@ -34,6 +34,9 @@ func (s *Store) PutHash(ctx context.Context, want Hash, r io.Reader) (int64, err
 }
 
 func (s *Store) put(ctx context.Context, r io.Reader, want *Hash) (h Hash, n int64, err error) {
+	if err := s.writable(); err != nil {
+		return h, 0, fmt.Errorf("store a blob: %w", err)
+	}
 	f, err := os.CreateTemp(s.tmp(), "put-")
 	if err != nil {
 		return h, 0, fmt.Errorf("store a blob: %w", err)
@@ -64,7 +67,7 @@ func (s *Store) put(ctx context.Context, r io.Reader, want *Hash) (h Hash, n int
 func (s *Store) fill(ctx context.Context, f io.Writer, r io.Reader) (h Hash, n int64, err error) {
 	sum := sha256.New()
 	w := io.MultiWriter(f, sum)
-	bounded := io.LimitReader(readerUntil{ctx, r}, s.maxBytes+1)
+	bounded := io.LimitReader(readerUntil{ctx, s.writable, r}, s.maxBytes+1)
 	n, err = io.Copy(w, bounded)
 	if err != nil {
 		return h, n, fmt.Errorf("store a blob: %w", err)
@@ -115,14 +118,18 @@ func (s *Store) holds(h Hash, size int64) bool {
 	return err == nil && info.Size() == size && syncFolder(s.folder(h)) == nil
 }
 
-// readerUntil stops reading when its context ends.
+// readerUntil stops reading when its context ends or nothing may be written.
 type readerUntil struct {
-	ctx context.Context
-	r   io.Reader
+	ctx      context.Context
+	writable func() error
+	r        io.Reader
 }
 
 func (r readerUntil) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if err := r.writable(); err != nil {
 		return 0, err
 	}
 	return r.r.Read(p)
