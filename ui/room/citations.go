@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cloister-os/cloister/auth"
@@ -25,6 +26,7 @@ var _ ui.Citations = citations{}
 const (
 	aroundBytes = 24 << 10 // before and after the cited bytes
 	maxCited    = 64 << 10
+	waitCited   = 5 * time.Second // for a version that this node has not applied yet
 )
 
 // Open implements ui.Citations. The cited version is read under the rights of
@@ -38,6 +40,8 @@ func (s citations) Open(ctx context.Context, p auth.Principal, c ui.Cite) (view.
 	if err != nil {
 		return view.Cited{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, waitCited)
+	defer cancel()
 	var out view.Cited
 	req := guard.Request{Principal: p, Action: auth.SourceRead, Resource: graph.SourceResource(st.Source), Args: c, Detail: map[string]any{"what": "citation"}}
 	err = s.cfg.Door.Read(ctx, req, func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
@@ -48,6 +52,9 @@ func (s citations) Open(ctx context.Context, p auth.Principal, c ui.Cite) (view.
 		out, err = s.read(ctx, id, c)
 		return guard.Outcome{Usage: map[string]int64{"bytes": int64(len(out.Before) + len(out.Marked) + len(out.After))}}, err
 	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return view.Cited{}, store.ErrNotFound
+	}
 	if err != nil {
 		return view.Cited{}, err
 	}
