@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
 	"github.com/cloister-os/cloister/auth"
@@ -116,5 +117,46 @@ func lookAt(t *testing.T, b chromiumBrowser, s screen) {
 		c.at(t, s.path, status)
 		c.run(t, s.then...)
 		c.check(t, s.name, l)
+	}
+}
+
+// TestRightToLeft mirrors a few pages: nothing may stick out, and the navigation
+// stands at the other side.
+func TestRightToLeft(t *testing.T) {
+	w := uitest.Full()
+	s := serve(t, w)
+	c := launch(t, s.spki).tab(t, s)
+	c.signIn(t, w)
+	for _, l := range []look{{"light", 1280}, {"light", 320}} {
+		c.set(t, l)
+		for _, path := range []string{"/", "/ask/01K9QYV2C8D1JH5S0K7XWBTN3Q", "/audit", "/sources/handbook"} {
+			c.at(t, path, 200)
+			c.run(t, chromedp.Evaluate(`document.documentElement.dir = "rtl"`, nil))
+			c.check(t, "rtl"+strings.ReplaceAll(path, "/", "-"), l)
+			var left float64
+			c.run(t, chromedp.Evaluate(`document.querySelector(".brand").getBoundingClientRect().left`, &left))
+			if left < float64(l.width)/4 {
+				t.Errorf("%s at %d: the brand stands at %.0f, on the left", path, l.width, left)
+			}
+		}
+	}
+}
+
+// TestForcedColours looks at pages in a high-contrast mode: what colour alone
+// carries elsewhere must still be there.
+func TestForcedColours(t *testing.T) {
+	w := uitest.Full()
+	s := serve(t, w)
+	c := launch(t, s.spki).tab(t, s)
+	c.signIn(t, w)
+	c.run(t, emulation.SetDeviceMetricsOverride(1280, 800, 1, false), emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "forced-colors", Value: "active"}}))
+	for name, path := range map[string]string{"home": "/", "answer": "/ask/01K9QX0M4S6P2Y9FGTZC1R7DKE", "export": "/audit/export"} {
+		c.at(t, path, 200)
+		var width string
+		c.run(t, chromedp.Evaluate(`getComputedStyle(document.querySelector(".btn")).borderTopWidth`, &width))
+		if width == "0px" {
+			t.Errorf("%s: a button has no border", path)
+		}
+		c.picture(t, "forced-"+name)
 	}
 }
