@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -26,6 +27,9 @@ import (
 const (
 	SocketVariable   = "CLOISTER_ENGINE_SOCKET"   // where to listen
 	IsolatedVariable = "CLOISTER_ENGINE_ISOLATED" // "1": in its own network namespace
+
+	// engineVariable is the engine's process id, for the runners that it starts.
+	engineVariable = "CLOISTER_ENGINE_PID"
 
 	readyFile = 3 // the file descriptor that the parent waits on
 )
@@ -54,6 +58,9 @@ func run() error {
 		if err := raiseLoopback(); err != nil {
 			return fmt.Errorf("raise the loopback interface: %w", err)
 		}
+	}
+	if err := os.Setenv(engineVariable, strconv.Itoa(os.Getpid())); err != nil {
+		return err
 	}
 	go endWithParent()
 	inner := newIdle(path)

@@ -3,6 +3,7 @@ package child
 import (
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/ollama/ollama/runner"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,11 @@ func Runner(args []string) int {
 	// A runner whose server was killed would hold its model's memory for ever.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "cloister runner: ask to end with the engine:", err)
+		return 1
+	}
+	// The kernel tells of no death that came before the question.
+	if engine := os.Getenv(engineVariable); engine != "" && engine != strconv.Itoa(os.Getppid()) {
+		fmt.Fprintln(os.Stderr, "cloister runner: the engine has ended")
 		return 1
 	}
 	if err := runner.Execute(args); err != nil {
