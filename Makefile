@@ -4,7 +4,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# One set of C++ flags for build and test, or the engine compiles twice.
+# One set of flags for build and test, or the engine compiles twice; for the same
+# reason the binary is built without -trimpath, which a release adds.
 # The headers' folder goes through CPATH, which is not part of Go's cache key, so
 # that clones in different folders share the compiled engine.
 export CGO_CFLAGS := -O3 -march=x86-64-v3
@@ -46,7 +47,7 @@ build/include/miniaudio/miniaudio.h: go.sum
 
 .PHONY: build
 build: setup-run build/include/miniaudio/miniaudio.h
-	@packaging/setup/build.sh build/cloister ./cmd/cloister -trimpath -ldflags '$(LDFLAGS)'
+	@packaging/setup/build.sh build/cloister ./cmd/cloister -ldflags '$(LDFLAGS)'
 	@CGO_ENABLED=0 packaging/setup/build.sh build/cloister-verify ./cmd/cloister-verify -trimpath -ldflags '$(LDFLAGS)'
 
 .PHONY: verifiers
