@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/storetest"
 )
 
@@ -154,3 +155,18 @@ func TestAnAgentThatMakesNoSenseIsRefused(t *testing.T) {
 }
 
 type noBlobs struct{ Blobs }
+
+func TestASecretInTheInputIsNotJournaled(t *testing.T) {
+	st := storetest.NewModel(nil)
+	e := engine(t, st, &openDoor{st: st}, Agent{Name: "echo", Revision: "1", Steps: []Step{Func("say", Read, func(_ context.Context, c *Call) (int, error) { return 0, nil })}})
+	key := "cl_abcdefgh234567ab_" + strings.Repeat("A", 52)
+	if _, err := e.Start(t.Context(), ann, "echo", "Whose is "+key+"?"); !errors.Is(err, store.ErrInvalid) || strings.Contains(err.Error(), key) {
+		t.Errorf("a key in the input: %v", err)
+	}
+	if _, err := e.StartOnce(t.Context(), ann, key, "echo", nil); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("a key as the key of a start: %v", err)
+	}
+	if _, err := e.Start(t.Context(), ann, "echo", "Whose is it?"); err != nil {
+		t.Error(err)
+	}
+}

@@ -135,6 +135,9 @@ func (e *Engine) StartOnce(ctx context.Context, p auth.Principal, key, agent str
 	if len(in) > MaxInput || len(key) > 200 {
 		return "", fmt.Errorf("input of agent %s: at most %d bytes, and 200 for its key", agent, MaxInput)
 	}
+	if auth.HoldsSecret(string(in) + " " + key) { // it would stay in the journal
+		return "", fmt.Errorf("an API key or session token stands in the wrong place: take it out, and replace it, for it may have been seen: %w", store.ErrInvalid)
+	}
 	if err := e.place(ctx); err != nil {
 		return "", err
 	}

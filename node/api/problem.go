@@ -160,7 +160,8 @@ func writeProblem(w http.ResponseWriter, _ *http.Request, err error) {
 // sentence is an error's text as one line that begins with a capital and ends
 // with a full stop.
 func sentence(err error) string {
-	s, _, _ := strings.Cut(err.Error(), "\n")
+	s, _, _ := strings.Cut(auth.Redact(err.Error()), "\n")
+	s = strings.TrimSuffix(s, ": "+store.ErrInvalid.Error()) // the status says that
 	if s == "" {
 		return ""
 	}

@@ -1,8 +1,11 @@
 package badinput
 
 import (
+	"bytes"
 	"encoding/json"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -95,8 +98,14 @@ func TestASecretInTheWrongPlaceGoesNoFurther(t *testing.T) {
 	n.send("GET", "/api/v1/status", nil, "Cookie", "__Host-cloister="+key).isProblem(t, "a key as cookie", 400, "wrong place")
 	n.send("POST", "/api/v1/keys", json(`{"name":"`+key+`","scopes":["ask"]}`), bearer(n.token())...).isProblem(t, "a key as a key's name", 422, "wrong place")
 	n.send("POST", "/api/v1/sources", json(`{"name":"`+key+`","kind":"files","path":"/tmp"}`), bearer(n.token())...)
-	n.send("POST", "/api/v1/sources", json(`{"name":"x","kind":"files","path":"/tmp/`+key+`"}`), bearer(n.token())...)
+	a = n.send("POST", "/api/v1/sources", json(`{"name":"x","kind":"files","path":"/tmp/`+key+`"}`), bearer(n.token())...)
+	a.isProblem(t, "a key as path", 422)
+	if strings.Contains(a.body, key) {
+		t.Error("a key as path comes back")
+	}
 	n.send("POST", "/sign-in", json("user="+key+"&password=x"), "Content-Type", "application/x-www-form-urlencoded", "Origin", n.setup.URL)
+	n.send("POST", "/api/v1/ask", json(`{"question":"Whose key is `+key+`?"}`), bearer(n.token())...).isProblem(t, "a key in a question", 422, "wrong place")
+	n.run("", nil, "ask", "Whose key is "+key+"?").isWrong(t, "wrong place")
 	a = n.send("GET", "/sign-in?next=/"+key, nil)
 	if strings.Contains(a.body, key) {
 		t.Error("a key comes back in a page")
@@ -113,5 +122,25 @@ func TestASecretInTheWrongPlaceGoesNoFurther(t *testing.T) {
 	}
 	if strings.Contains(string(log), secret) {
 		t.Error("a key is in the log")
+	}
+	n.kill()
+	nowhere(t, n.data, secret)
+}
+
+// nowhere asks that no file of a folder holds a text.
+func nowhere(t *testing.T, dir, text string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(text)) {
+			t.Errorf("%s holds a secret", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
