@@ -102,7 +102,11 @@ func (s *Service) Setup(ctx context.Context, code, user, password string) (Sessi
 // tryCode counts the attempt, compares, and records a failure. A right code that
 // is followed by an unusable password stays usable.
 func (s *Service) tryCode(ctx context.Context, code string) error {
-	before, err := s.count(ctx, forCode(), theCode)
+	from := theCode + "\x00" + address(ctx)
+	before, err := s.count(ctx, forCode(), from)
+	if err == nil {
+		_, err = s.count(ctx, forAnyCode(), theCode)
+	}
 	if err != nil {
 		return err
 	}
@@ -116,7 +120,8 @@ func (s *Service) tryCode(ctx context.Context, code string) error {
 	}
 	if rightCode(row, code) {
 		tx := store.NewTx()
-		forCode().forgive(tx, theCode)
+		forCode().forgive(tx, from)
+		forAnyCode().forgive(tx, theCode)
 		_, err := s.store.Apply(ctx, tx)
 		return err
 	}

@@ -32,10 +32,11 @@ type throttle struct {
 	top  time.Duration
 }
 
-// The throttles. Guessing one name from one address is slowed hard. Guessing one
-// name from many addresses is slowed a little, for it must not keep out the
-// person whose name it is.
-func forCode() throttle    { return throttle{"setup-code", 5, time.Minute} }
+// The throttles. Guessing one name, or the setup code, from one address is slowed
+// hard. Guessing from many addresses is slowed a little, for it must not keep out
+// the person whose name it is, or who has the code.
+func forCode() throttle    { return throttle{"setup-code-from", 5, time.Minute} }
+func forAnyCode() throttle { return throttle{"setup-code", 50, 5 * time.Second} }
 func forAddress() throttle { return throttle{"login-from", 5, time.Minute} }
 func forName() throttle    { return throttle{"login", 50, 5 * time.Second} }
 
