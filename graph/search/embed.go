@@ -62,9 +62,10 @@ func (x *Index) embedLoop(ctx context.Context) {
 	}
 }
 
-// embedRound embeds one document that has no vectors yet.
+// embedRound embeds documents that have no vectors yet: a bounded number of each
+// source, so that none waits for another to end.
 func (x *Index) embedRound(ctx context.Context) (more bool, err error) {
-	e := x.currentEmbedder()
+	e, at := x.currentEmbedder(), x.Applied()
 	for _, p := range x.all() {
 		if err := x.openVectors(p, e); err != nil {
 			return false, err
@@ -90,6 +91,9 @@ func (x *Index) embedRound(ctx context.Context) (more bool, err error) {
 			}
 		}
 		more = more || len(todo) == backlogAtOnce
+	}
+	if !more && e != nil {
+		x.noteEmbedded(at, e)
 	}
 	return more, nil
 }

@@ -31,6 +31,7 @@ const (
 // is logged and tried again; it never stops what the index already answers.
 func (x *Index) Run(ctx context.Context) error {
 	done := make(chan struct{})
+	x.wakeEmbedding()
 	go func() {
 		defer close(done)
 		x.embedLoop(ctx)
@@ -235,7 +236,7 @@ func (x *Index) flush(ctx context.Context, p *pending) error {
 	}
 	err := x.cfg.Store.View(ctx, store.At(p.version), func(s store.Snapshot) error {
 		for _, source := range slices.Sorted(maps.Keys(sources)) {
-			part, err := x.partition(source, p.version)
+			part, err := x.partition(source, 0)
 			if err != nil {
 				return err
 			}
@@ -254,8 +255,9 @@ func (x *Index) flush(ctx context.Context, p *pending) error {
 	return nil
 }
 
-// partition returns the source's partition, making it when there is none.
-func (x *Index) partition(source string, at store.Version) (*partition, error) {
+// partition returns the source's partition, making it when there is none. What
+// was replaced up to the version floor is not known to a new one.
+func (x *Index) partition(source string, floor store.Version) (*partition, error) {
 	x.mu.RLock()
 	p := x.parts[source]
 	x.mu.RUnlock()
@@ -266,6 +268,7 @@ func (x *Index) partition(source string, at store.Version) (*partition, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.floor = max(p.floor, floor)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.parts[source] = p

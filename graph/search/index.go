@@ -46,9 +46,10 @@ type Index struct {
 	mu       sync.RWMutex // guards all below
 	parts    map[string]*partition
 	applied  store.Version
-	moved    chan struct{} // closed and replaced when applied grows
+	moved    chan struct{} // closed and replaced when applied or embedded grows
 	closed   bool
 	embedder graph.Embedder
+	embedded store.Version // version up to which nothing waits for its vectors
 	wake     chan struct{} // holds one token when there may be something to embed
 }
 
@@ -135,6 +136,7 @@ func (x *Index) Close() error {
 		return nil
 	}
 	x.closed = true
+	x.signal()
 	var errs []error
 	for _, p := range x.parts {
 		errs = append(errs, p.close())
@@ -146,9 +148,42 @@ func (x *Index) Close() error {
 // was imported or removed. Vectors of another model are made anew.
 func (x *Index) SetEmbedder(e graph.Embedder) {
 	x.mu.Lock()
-	x.embedder = e
+	x.embedder, x.embedded = e, 0
 	x.mu.Unlock()
 	x.wakeEmbedding()
+}
+
+// WaitForVectors returns when every sentence that is indexed now has its vector,
+// or at once when there is no embedder. Answers need not wait for it.
+func (x *Index) WaitForVectors(ctx context.Context) error {
+	need := x.Applied()
+	for {
+		x.mu.RLock()
+		embedded, moved, closed, none := x.embedded, x.moved, x.closed, x.embedder == nil
+		x.mu.RUnlock()
+		switch {
+		case closed:
+			return store.ErrClosed
+		case none || embedded >= need:
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for vectors: %w", ctx.Err())
+		}
+	}
+}
+
+// Vectors is how many sentences of what may be read have a vector.
+func (x *Index) Vectors(a graph.Access) int {
+	n := 0
+	for _, p := range x.readable(a) {
+		if f := p.vectorFile(); f != nil {
+			n += f.Count()
+		}
+	}
+	return n
 }
 
 func (x *Index) currentEmbedder() graph.Embedder {
@@ -197,8 +232,23 @@ func (x *Index) advance(v store.Version) {
 		return
 	}
 	x.applied = v
+	x.signal()
+}
+
+// signal wakes those who wait; x.mu is held.
+func (x *Index) signal() {
 	close(x.moved)
 	x.moved = make(chan struct{})
+}
+
+// noteEmbedded publishes that nothing up to a version waits for its vectors.
+func (x *Index) noteEmbedded(v store.Version, with graph.Embedder) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.embedder == with && v > x.embedded {
+		x.embedded = v
+		x.signal()
+	}
 }
 
 // readable returns the partitions that the access covers, in the order of their

@@ -183,7 +183,7 @@ func (p *partition) update(ctx context.Context, r *graph.Reader, records map[gra
 }
 
 // remove takes a record's entries out and remembers documents for readers of
-// the versions before.
+// the versions before: also those that came and went between two writes.
 func (p *partition) remove(ctx context.Context, b *bleve.Batch, id graph.RecordID, v store.Version) error {
 	ids, err := p.entriesOf(ctx, id)
 	if err != nil {
@@ -192,7 +192,7 @@ func (p *partition) remove(ctx context.Context, b *bleve.Batch, id graph.RecordI
 	for _, entry := range ids {
 		b.Delete(entry)
 	}
-	if len(ids) == 0 || id.Stream != graph.StreamDocument {
+	if id.Stream != graph.StreamDocument {
 		return nil
 	}
 	p.mu.Lock()

@@ -21,6 +21,7 @@ const (
 	MaxTerms    = 256
 	MaxPassages = 64
 	maxCommits  = 2000
+	maxScanned  = 2000 // documents read for a version older than the index remembers
 	overfetch   = 2    // hits asked for, per hit wanted: some fail the check against the store
 	fuse        = 60.0 // constant of reciprocal rank fusion
 )
@@ -162,9 +163,9 @@ func (p *partition) parsePlace(id string) (place, bool) {
 // past finds passages of documents that the reader's version still has and the
 // index no longer: those that changed or went since.
 func (p *partition) past(r *graph.Reader, terms []Term, k int) ([]scoredPlace, error) {
-	natives := p.goneSince(r.Version())
-	if natives == nil {
-		return nil, nil
+	natives, err := p.goneSince(r)
+	if err != nil {
+		return nil, err
 	}
 	var out []scoredPlace
 	for native := range natives {
@@ -178,19 +179,27 @@ func (p *partition) past(r *graph.Reader, terms []Term, k int) ([]scoredPlace, e
 	return out[:min(len(out), k)], nil
 }
 
-// goneSince lists the documents replaced after a version. When the version is
-// older than what is remembered, that is every document of the source.
-func (p *partition) goneSince(v store.Version) map[string]bool {
+// goneSince lists the documents replaced after the reader's version. When that
+// is older than what is remembered, it is the documents that the source had.
+func (p *partition) goneSince(r *graph.Reader) (map[string]bool, error) {
 	p.mu.RLock()
-	defer p.mu.RUnlock()
-	var out map[string]bool
-	for i := len(p.replaced) - 1; i >= 0 && p.replaced[i].version > v; i-- {
-		if out == nil {
-			out = map[string]bool{}
-		}
+	floor, out := p.floor, map[string]bool{}
+	for i := len(p.replaced) - 1; i >= 0 && p.replaced[i].version > r.Version(); i-- {
 		out[p.replaced[i].native] = true
 	}
-	return out
+	p.mu.RUnlock()
+	if r.Version() >= floor {
+		return out, nil
+	}
+	for rec, err := range r.Records(p.source, graph.StreamDocument) {
+		if err != nil {
+			return nil, err
+		}
+		if out[rec.ID.Native] = true; len(out) == maxScanned {
+			break
+		}
+	}
+	return out, nil
 }
 
 func (p *partition) scanDocument(r *graph.Reader, native string, terms []Term) ([]scoredPlace, error) {
