@@ -9,11 +9,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/cloister-os/cloister/auth"
-	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/node/api/wire"
-	"github.com/cloister-os/cloister/store"
 )
 
 type sourceInput struct {
@@ -88,20 +86,9 @@ func (a *API) source(ctx context.Context, p auth.Principal, name string) (connec
 	return s, nil
 }
 
-// refusedFirst turns "there is no such source" into a refusal on record for
-// whoever could not have it anyway: so nobody learns which sources there are.
+// refusedFirst puts on record what is refused as if it did not exist.
 func (a *API) refusedFirst(ctx context.Context, p auth.Principal, action auth.Action, name string, err error) error {
-	if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	req := guard.Request{Principal: p, Action: action, Resource: graph.SourceResource(graph.Source{Name: name})}
-	refusal := a.cfg.Door.Read(ctx, req, func(context.Context, *guard.Permit) (guard.Outcome, error) {
-		return guard.Outcome{Status: guard.StatusFailed, Error: "no such source"}, nil
-	})
-	if refusal != nil {
-		return refusal
-	}
-	return err
+	return connect.RefusedFirst(ctx, a.cfg.Door, p, action, name, err)
 }
 
 // syncing yields a source's progress.

@@ -410,6 +410,13 @@ func TestWhatExistsIsRefusedLikeWhatDoesNot(t *testing.T) {
 			}
 		}
 	}
+	// The pages put refusals on record as well.
+	before := len(refused(w.records(), w.callers[asker].id, "source.read"))
+	w.visit(w.callers[asker], "GET", "/sources/secret", nil)
+	w.visit(w.callers[asker], "GET", "/cite?source=secret&record=secret%2Fdocument%2Fxanadu.md&start=0&end=4&version="+w.version, nil)
+	if after := len(refused(w.records(), w.callers[asker].id, "source.read")); after != before+2 {
+		t.Errorf("two refusals by pages left %d records", after-before)
+	}
 	var have wire.Upload
 	w.must(w.admin, http.MethodGet, "/api/v1/uploads/"+someHash, nil, &have)
 	if have.Offset != int64(len("part")) {
@@ -417,7 +424,17 @@ func TestWhatExistsIsRefusedLikeWhatDoesNot(t *testing.T) {
 	}
 }
 
-var ownWords = regexp.MustCompile(`"(instance|record)":\s*("[^"]*"|\d+)|data-now="[^"]*"|secret|sacred`)
+// refused lists the refusals of an action to somebody.
+func refused(all []entry, who, action string) (out []entry) {
+	for _, e := range all {
+		if e.Kind == "refusal" && e.Actor.ID == who && e.Action == action {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+var ownWords = regexp.MustCompile(`"(instance|record)":\s*("[^"]*"|\d+)|data-now="[^"]*"|<dd[^>]*>[\d,.  ]*</dd>|secret|sacred`)
 
 // plain is an answer without what differs from request to request.
 func plain(body []byte) string { return ownWords.ReplaceAllString(string(body), "") }

@@ -13,6 +13,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/graph"
+	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui"
 	"github.com/cloister-os/cloister/ui/view"
@@ -38,7 +39,7 @@ func (s citations) Open(ctx context.Context, p auth.Principal, c ui.Cite) (view.
 	}
 	st, err := s.cfg.Sources.Get(ctx, p, c.Source)
 	if err != nil {
-		return view.Cited{}, err
+		return view.Cited{}, connect.RefusedFirst(ctx, s.cfg.Door, p, auth.SourceRead, c.Source, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitCited)
 	defer cancel()

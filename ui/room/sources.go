@@ -38,7 +38,7 @@ func (s sources) List(ctx context.Context, p auth.Principal) ([]view.Source, err
 func (s sources) Get(ctx context.Context, p auth.Principal, name string) (view.Source, error) {
 	st, err := s.cfg.Sources.Get(ctx, p, name)
 	if err != nil {
-		return view.Source{}, err
+		return view.Source{}, connect.RefusedFirst(ctx, s.cfg.Door, p, auth.SourceRead, name, err)
 	}
 	return s.show(ctx, st)
 }
@@ -61,13 +61,13 @@ func (s sources) Add(ctx context.Context, p auth.Principal, kind, name, path str
 
 // Remove implements ui.Sources.
 func (s sources) Remove(ctx context.Context, p auth.Principal, name string) error {
-	return s.cfg.Sources.Remove(ctx, p, name)
+	return connect.RefusedFirst(ctx, s.cfg.Door, p, auth.SourceManage, name, s.cfg.Sources.Remove(ctx, p, name))
 }
 
 // Sync implements ui.Sources.
 func (s sources) Sync(ctx context.Context, p auth.Principal, name string) error {
 	_, err := s.cfg.Sources.Sync(ctx, p, name)
-	return err
+	return connect.RefusedFirst(ctx, s.cfg.Door, p, auth.SourceManage, name, err)
 }
 
 // Watch implements ui.Sources.
