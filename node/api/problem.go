@@ -161,7 +161,9 @@ func writeProblem(w http.ResponseWriter, _ *http.Request, err error) {
 // with a full stop.
 func sentence(err error) string {
 	s, _, _ := strings.Cut(auth.Redact(err.Error()), "\n")
-	s = strings.TrimSuffix(s, ": "+store.ErrInvalid.Error()) // the status says that
+	for _, kind := range []error{store.ErrInvalid, store.ErrNotFound} { // the status says that
+		s = strings.TrimSuffix(s, ": "+kind.Error())
+	}
 	if s == "" {
 		return ""
 	}

@@ -18,6 +18,14 @@ func TestASourceThatCannotBeRead(t *testing.T) {
 	add("git", "code", dir).isWrong(t, "not a git repository")
 	add("git", "code", dir+"/none").isWrong(t, "none")
 	add("git", "code", dir+"/a.md").isWrong(t, "a.md")
+	empty := filepath.Join(filepath.Dir(n.home), "empty")
+	if out, err := exec.Command("git", "init", "-q", empty).CombinedOutput(); err != nil {
+		t.Fatalf("git init: %v %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(empty, ".git", "HEAD"), []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	add("git", "code", empty).isWrong(t, "not a git repository", "HEAD")
 	add("files", "docs", dir+"/none").isWrong(t, "no folder", "check the path")
 	add("files", "docs", dir+"/a.md").isWrong(t, "folder")
 	add("files", "docs", strings.Repeat("/x", 2100)).isWrong(t)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -40,8 +41,10 @@ func open(path string) (*repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(readable(dir), whole(dir)); err != nil {
-		return nil, err
+	for _, check := range []func(string) error{headed, readable, whole} {
+		if err := check(dir); err != nil {
+			return nil, err
+		}
 	}
 	return openAt(dir), nil
 }
@@ -108,6 +111,22 @@ func isRepository(dir string) bool {
 		}
 	}
 	return true
+}
+
+// headOf is what HEAD holds: the name of a branch or a commit.
+var headOf = regexp.MustCompile(`^(ref:\s*refs/\S+|[0-9a-f]{40}|[0-9a-f]{64})\s*$`)
+
+// headed refuses a HEAD that says nothing: else what was damaged would look like
+// a repository without commits, and all that came from it would go.
+func headed(dir string) error {
+	b, err := small(filepath.Join(dir, "HEAD"))
+	if err != nil {
+		return fmt.Errorf("the repository %s cannot be read: %w", dir, err)
+	}
+	if !headOf.Match(b) {
+		return fmt.Errorf("%s is not a git repository: its HEAD names neither a branch nor a commit; look at it with git status", dir)
+	}
+	return nil
 }
 
 // readable refuses the storage formats that cannot be read.
