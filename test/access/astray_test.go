@@ -16,6 +16,7 @@ import (
 // TestTheNodesOwnFolderIsNoSource has an administrator add it, under all the names
 // it can have.
 func TestTheNodesOwnFolderIsNoSource(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	outside := t.TempDir()
 	write(t, filepath.Join(h.dir, "seal", "planted.txt"), "The planted key is xyzzy.\n")
@@ -52,6 +53,7 @@ func TestTheNodesOwnFolderIsNoSource(t *testing.T) {
 // TestAModelIsNotImportedFromTheKeys names files that are no models: what is in
 // them is not told.
 func TestAModelIsNotImportedFromTheKeys(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	files, err := filepath.Glob(filepath.Join(h.dir, "seal", "*"))
 	if err != nil || len(files) == 0 {
@@ -74,6 +76,7 @@ func TestAModelIsNotImportedFromTheKeys(t *testing.T) {
 // TestDocumentsPlantNothingInPages asks about documents that hold markup and
 // control characters wherever text can stand.
 func TestDocumentsPlantNothingInPages(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	dir := t.TempDir()
 	const script, image, escape = "<script>alert(1)</script>", `"><img src=x onerror=alert(2)>`, "\x1b]0;owned\x07\x1b[31m"

@@ -80,6 +80,7 @@ var mustDiffer = regexp.MustCompile(`"run":"[^"]*"|"time":"[^"]*"|"version":\d+`
 // the key may not read: the answers, and the events on the way to them, are the
 // same bytes.
 func TestWhatMayNotBeSeenChangesNoByte(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	folder, repository := secret(t)
 	sha := git(t, repository, "rev-parse", "HEAD")

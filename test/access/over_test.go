@@ -13,6 +13,7 @@ import (
 // TestAStreamEndsWithItsCredential keeps event streams open and takes the
 // credentials away: key revoked, session signed out.
 func TestAStreamEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	h.add("alpha", "files", alpha(t))
 	key := h.key("narrow", []string{"ask"}, []string{"alpha"})
@@ -68,6 +69,7 @@ func TestAStreamEndsWithItsCredential(t *testing.T) {
 // TestARunEndsWithItsKey revokes a key and looks at what it started: nobody else
 // reads it, and the key neither.
 func TestARunEndsWithItsKey(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	h.add("alpha", "files", alpha(t))
 	one, two := h.key("one", []string{"ask"}, []string{"alpha"}), h.key("two", []string{"ask"}, []string{"alpha"})
@@ -103,6 +105,7 @@ func runOf(h *house, c caller) string {
 
 // TestAForbidAppliesToTheNextCall adds a policy between two calls.
 func TestAForbidAppliesToTheNextCall(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	h.add("alpha", "files", alpha(t))
 	key := h.key("narrow", []string{"ask"}, []string{"alpha"})
@@ -123,6 +126,7 @@ func TestAForbidAppliesToTheNextCall(t *testing.T) {
 
 // TestAKeyMakesNoneWiderThanItself is about scopes, sources and life.
 func TestAKeyMakesNoneWiderThanItself(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	maker := h.key("maker", []string{"key", "ask"}, []string{"alpha"})
 	for name, spec := range map[string]wire.NewKey{
@@ -144,6 +148,7 @@ func TestAKeyMakesNoneWiderThanItself(t *testing.T) {
 
 // TestTheSetupCodeWorksOnce tries it again, and others.
 func TestTheSetupCodeWorksOnce(t *testing.T) {
+	t.Parallel()
 	h := unset(t)
 	for range 3 {
 		if r := h.do(caller{}, http.MethodPost, "/api/v1/setup", wire.Setup{Code: "AAAAA-AAAAA-AAAAA-AAAAA", User: "eve", Password: password}); r.status != http.StatusForbidden {
@@ -174,6 +179,7 @@ func TestTheSetupCodeWorksOnce(t *testing.T) {
 // TestAnotherOriginGetsNothingWithTheVictimsCookie is what a page elsewhere can
 // have a browser send.
 func TestAnotherOriginGetsNothingWithTheVictimsCookie(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	victim := caller{name: "victim", cookie: h.admin.token}
 	elsewhere := func(site, mode, origin string) caller {
@@ -232,6 +238,7 @@ func TestAnotherOriginGetsNothingWithTheVictimsCookie(t *testing.T) {
 // TestHeadersAndSecretsDoNotReachTheLog sends what would break a line of the log
 // or of a header, and secrets where none belong.
 func TestHeadersAndSecretsDoNotReachTheLog(t *testing.T) {
+	t.Parallel()
 	h := open(t)
 	key := h.key("narrow", []string{"ask"}, nil)
 	nasty := caller{token: key.token, header: http.Header{"X-Request-Id": {"abcdefgh\tlevel=ERROR"}, "User-Agent": {key.token}}}
@@ -276,6 +283,7 @@ func around(text, word string) string {
 // TestEveryActHasAnIntentBeforeAndAnOutcomeAfter walks the audit log of all that
 // the callers did.
 func TestEveryActHasAnIntentBeforeAndAnOutcomeAfter(t *testing.T) {
+	t.Parallel()
 	w := peopled(t)
 	for name, r := range routes() {
 		method, path, _ := strings.Cut(name, " ")

@@ -188,6 +188,7 @@ func (w *world) described() []string {
 // TestEveryRouteAnswersEveryCallerAsExpected goes through each route as each
 // caller.
 func TestEveryRouteAnswersEveryCallerAsExpected(t *testing.T) {
+	t.Parallel()
 	w := peopled(t)
 	expected := routes()
 	for _, name := range w.described() {
@@ -340,6 +341,7 @@ var pagePattern = regexp.MustCompile(`(open|closed)\("(?:(GET|POST) )?(/[^"]*)"`
 // TestEveryPageIsClosed goes through each page that ui/ui.go lists, with no
 // credential, with one that is over and with a narrow key.
 func TestEveryPageIsClosed(t *testing.T) {
+	t.Parallel()
 	w := peopled(t)
 	source, err := os.ReadFile("../../ui/ui.go")
 	if err != nil {
@@ -379,6 +381,7 @@ func TestEveryPageIsClosed(t *testing.T) {
 // TestWhatExistsIsRefusedLikeWhatDoesNot compares refusals: nobody learns from
 // them which sources, runs, uploads or models there are.
 func TestWhatExistsIsRefusedLikeWhatDoesNot(t *testing.T) {
+	t.Parallel()
 	w := peopled(t)
 	w.must(w.admin, http.MethodPut, "/api/v1/uploads/"+someHash+"?offset=0", "part", nil)
 	hash := strings.Repeat("b", 64)
