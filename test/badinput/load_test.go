@@ -16,7 +16,7 @@ import (
 
 func TestMoreQuestionsThanOneNodeTakes(t *testing.T) {
 	t.Parallel()
-	n := ready(t, "--runs-parallel", "2")
+	n := ready(t, "--runs-parallel", "1")
 	dir := filepath.Dir(n.file("docs/a.md", "# A\n\nThe depot opens at seven.\n"))
 	n.ok("source", "add", "files", "docs", "--path", dir)
 	n.ok("source", "sync", "docs", "--wait")
@@ -32,7 +32,7 @@ func TestMoreQuestionsThanOneNodeTakes(t *testing.T) {
 	descriptors := n.descriptors()
 	var answered, shed atomic.Int64
 	var wg sync.WaitGroup
-	for range 200 {
+	for range 400 { // 256 may wait
 		wg.Go(func() {
 			switch a := ask(); {
 			case a.status == http.StatusOK && strings.Contains(a.body, "seven"):
