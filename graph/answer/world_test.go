@@ -45,11 +45,6 @@ func open(t testing.TB) rig {
 	return rig{a, measure.Loader{Store: st, Blobs: blobs}, ix, embed}
 }
 
-// testEmbedder returns nil: text only.
-func testEmbedder(testing.TB) graph.Embedder { return nil }
-
-func (r rig) waitForVectors(testing.TB) {}
-
 func load(t testing.TB, l measure.Loader, w measure.World) {
 	t.Helper()
 	ctx := context.Background()
@@ -72,6 +67,10 @@ type score struct{ graph, graphRight, text, textEvidence, textRight, none, noneR
 func ask(t testing.TB, r rig, w measure.World) (s score) {
 	t.Helper()
 	ctx := context.Background()
+	if err := r.index.WaitFor(ctx, r.load.Store.Applied()); err != nil {
+		t.Fatal(err)
+	}
+	r.waitForVectors(t)
 	access := graph.AccessTo(measure.CodeSource, measure.DocsSource)
 	for _, q := range w.Questions {
 		for _, wording := range q.Wordings {

@@ -194,7 +194,7 @@ func (f *File) compact() error {
 	}
 	fresh := &File{path: f.path, model: f.model, dims: f.dims, file: file}
 	fresh.reset()
-	if err := fresh.copyFrom(f); err == nil {
+	if err = fresh.copyFrom(f); err == nil {
 		err = os.Rename(tmp, f.path)
 	}
 	if err != nil {
