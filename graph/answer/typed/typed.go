@@ -133,7 +133,7 @@ func opener(word string) bool {
 	switch w {
 	case "whoever", "whatever", "whenever", "nothing", "nobody", "someone", "somebody", "everyone", "everybody", "everything", "anyone",
 		"anything", "something", "larger", "older", "earlier", "later", "newer", "smaller", "never", "always", "often", "today", "once",
-		"another", "either", "neither", "further", "however", "therefore", "besides", "instead", "note", "until", "since", "while":
+		"another", "either", "neither", "further", "however", "therefore", "besides", "instead", "note", "until", "since", "while", "see", "use", "run", "set", "add", "ask", "read", "write", "keep", "make":
 		return true
 	}
 	for _, suffix := range []string{"ing", "ed", "ly", "tion", "ment", "ness", "s"} {
