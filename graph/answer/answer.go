@@ -82,14 +82,15 @@ type Config struct {
 	Store  store.Store    // required
 	Blobs  graph.Blobs    // required when documents are larger than graph.MaxInlineBytes
 	Index  *search.Index  // required
-	Embed  graph.Embedder // nil = questions are understood from their words alone
+	Embed  graph.Embedder // reads questions whose words alone do not say; nil = those are answered by text
 	Logger *slog.Logger   // nil = slog.Default()
 }
 
 // Answerer answers questions. Its methods are safe for concurrent use.
 type Answerer struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	log  *slog.Logger
+	near nearestShapes
 }
 
 // New returns an Answerer.

@@ -139,6 +139,8 @@ func scoredOf(q ranked) []rank.Scored {
 	return out
 }
 
+func judged(q ranked) rank.Verdict { return rank.Judge(q.question, scoredOf(q))[0] }
+
 func dot(w, x []float64) (z float64) {
 	for i := range w {
 		z += w[i] * x[i]
@@ -230,7 +232,7 @@ func answered(all []ranked, w []float64, set string, t float64) string {
 	return s
 }
 
-func rankXQuAD(b *testing.B) []ranked {
+func rankXQuAD(b testing.TB) []ranked {
 	every, err := strconv.Atoi(os.Getenv("FIT_EVERY"))
 	if err != nil {
 		every = 1
@@ -268,7 +270,7 @@ func rankXQuAD(b *testing.B) []ranked {
 	return out
 }
 
-func rankFacts(b *testing.B) []ranked {
+func rankFacts(b testing.TB) []ranked {
 	var out []ranked
 	for seed := range uint64(4) {
 		f := measure.NewFacts(seed)
@@ -292,7 +294,7 @@ func rankFacts(b *testing.B) []ranked {
 type asker func(question string, hide, gold func(native string, start, end int) bool) ranked
 
 // inSource indexes files and lets f ask about them.
-func inSource(b *testing.B, files []measure.File, f func(asker)) {
+func inSource(b testing.TB, files []measure.File, f func(asker)) {
 	b.Helper()
 	ctx := context.Background()
 	w := open(b)

@@ -49,14 +49,15 @@ var quoteRule = regexp.MustCompile("\"([^\"]{1,200})\"|“([^”]{1,200})”|«(
 func (a *Answerer) link(ctx context.Context, r *graph.Reader, text string) ([]mention, error) {
 	out := quoted(text)
 	words := wordsOf(text)
-	phrases := map[string]bool{}
+	phrases := map[string]bool{} // normalised, and whether it may be misspelt
 	for _, m := range out {
 		phrases[lex.Normalize(m.text)] = true
 	}
 	for n := 1; n <= maxNameWords; n++ {
 		for i := 0; i+n <= len(words); i++ {
-			if p := lex.Normalize(text[words[i].start:words[i+n-1].end]); p != "" {
-				phrases[p] = true
+			raw := text[words[i].start:words[i+n-1].end]
+			if p := lex.Normalize(raw); p != "" {
+				phrases[p] = phrases[p] || looksLikePath(raw) || looksLikeName(raw)
 			}
 		}
 	}
@@ -73,7 +74,7 @@ func (a *Answerer) link(ctx context.Context, r *graph.Reader, text string) ([]me
 		}
 		return list[i] < list[j]
 	})
-	found, err := a.cfg.Index.Names(ctx, r, list)
+	found, err := a.cfg.Index.Names(ctx, r, list, func(phrase string) bool { return phrases[phrase] })
 	if err != nil {
 		return nil, err
 	}
@@ -224,6 +225,17 @@ func looksLikePath(text string) bool {
 		}
 	}
 	return strings.ContainsAny(text, "/_") || strings.Contains(text, ".") || isBareFile(text)
+}
+
+// looksLikeName reports whether a text is several capitalised words.
+func looksLikeName(text string) bool {
+	words := strings.Fields(text)
+	for _, w := range words {
+		if r, _ := utf8.DecodeRuneInString(w); !unicode.IsUpper(r) {
+			return false
+		}
+	}
+	return len(words) > 1
 }
 
 // isBareFile knows files that have no extension.

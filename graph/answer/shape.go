@@ -19,7 +19,11 @@ func (a *Answerer) shape(ctx context.Context, r *graph.Reader, p *Plan, rd readi
 		return nil
 	}
 	if m, ok := rd.first(graph.File); ok {
-		if s := rd.fileShape(); s != ByText {
+		s := rd.fileShape()
+		if s == ByText {
+			s = a.byExemplars(ctx, mask(rd.text, m, "FILE"))
+		}
+		if s != ByText {
 			p.Shape, p.Subject, p.Others = s, m.subject(), m.others()
 			a.addPerson(p, rd)
 			return nil

@@ -93,12 +93,6 @@ func ask(t testing.TB, r rig, w measure.World) (s score) {
 }
 
 func (s *score) add(q measure.Asked, g measure.Grade) {
-	one := func(ok bool) int {
-		if ok {
-			return 1
-		}
-		return 0
-	}
 	switch {
 	case q.None:
 		s.none, s.noneRight = s.none+1, s.noneRight+one(g.Right)

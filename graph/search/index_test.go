@@ -125,7 +125,7 @@ func (h *house) names(at store.Version, phrase string, sources ...string) (out [
 	h.t.Helper()
 	h.read(at, sources, func(r *graph.Reader) {
 		var err error
-		out, err = h.Names(h.t.Context(), r, []string{lex.Normalize(phrase)})
+		out, err = h.Names(h.t.Context(), r, []string{lex.Normalize(phrase)}, func(string) bool { return true })
 		h.must(err)
 	})
 	return out
@@ -197,7 +197,7 @@ func TestASourceThatMayNotBeReadChangesNothing(t *testing.T) {
 			h.must(err)
 			out.Counts, err = h.Count(t.Context(), r, lex.Stems("heron limit secret"))
 			h.must(err)
-			out.Names, err = h.Names(t.Context(), r, []string{"a md", "limits", "herons"})
+			out.Names, err = h.Names(t.Context(), r, []string{"a md", "limits", "herons"}, nil)
 			h.must(err)
 		})
 		for i := range out.Passages {

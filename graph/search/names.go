@@ -141,18 +141,18 @@ func prior(namespace, value, form string) float64 {
 	return 0.6
 }
 
-// Names returns the entities that the phrases may mean: exactly, or with one
-// letter different where nothing is meant exactly and the phrase is long enough.
-// Phrases are normalised by the caller (lex.Normalize). What the reader may not
-// see is looked at nowhere.
-func (x *Index) Names(ctx context.Context, r *graph.Reader, phrases []string) ([]Named, error) {
+// Names returns the entities that the phrases may mean: exactly or, for those for
+// which near says so, with one letter different where nothing is meant exactly
+// and the phrase is long enough. Phrases are normalised by the caller
+// (lex.Normalize). What the reader may not see is looked at nowhere.
+func (x *Index) Names(ctx context.Context, r *graph.Reader, phrases []string, near func(phrase string) bool) ([]Named, error) {
 	phrases = phrases[:min(len(phrases), maxPhrases)]
 	if len(phrases) == 0 {
 		return nil, nil
 	}
 	var out []Named
 	for _, p := range x.readable(r.Access()) {
-		found, err := p.names(ctx, phrases)
+		found, err := p.names(ctx, phrases, near)
 		if err != nil {
 			return nil, fmt.Errorf("look up names: %w", err)
 		}
@@ -171,7 +171,7 @@ func (x *Index) Names(ctx context.Context, r *graph.Reader, phrases []string) ([
 }
 
 // names looks the phrases up in one partition, unverified.
-func (p *partition) names(ctx context.Context, phrases []string) ([]Named, error) {
+func (p *partition) names(ctx context.Context, phrases []string, near func(string) bool) ([]Named, error) {
 	exact := bleve.NewDisjunctionQuery()
 	for _, ph := range phrases {
 		exact.AddQuery(aliasQuery(ph))
@@ -192,14 +192,14 @@ func (p *partition) names(ctx context.Context, phrases []string) ([]Named, error
 		}
 	}
 	for _, ph := range phrases {
-		if matched[ph] || len(ph) < minFuzzyBytes {
+		if matched[ph] || len(ph) < minFuzzyBytes || near == nil || !near(ph) {
 			continue
 		}
-		near, err := p.nearNames(ctx, ph)
+		found, err := p.nearNames(ctx, ph)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, near...)
+		out = append(out, found...)
 	}
 	return out, nil
 }
