@@ -57,11 +57,24 @@ func searchText(ctx context.Context, x *search.Index, r *graph.Reader, question 
 	for s, n := range more.Holding {
 		stats.Holding[s] = n
 	}
-	sentences := make([]rank.Sentence, len(candidates))
-	for i, c := range candidates {
-		sentences[i] = c.sentence
+	return q, candidates, rank.Rank(q, alike(candidates), stats), nil
+}
+
+// alike are the candidates' sentences, all with vectors or all without:
+// while some vectors are still missing, text alone decides.
+func alike(list []candidate) []rank.Sentence {
+	out := make([]rank.Sentence, len(list))
+	all := true
+	for i, c := range list {
+		out[i] = c.sentence
+		all = all && c.sentence.Embedded
 	}
-	return q, candidates, rank.Rank(q, sentences, stats), nil
+	for i := range out {
+		if !all {
+			out[i].Embedded, out[i].Cosine, out[i].Nearby = false, 0, 0
+		}
+	}
+	return out
 }
 
 func searchTerms(q rank.Question) []search.Term {

@@ -73,29 +73,38 @@ func (x *Index) embedRound(ctx context.Context) (more bool, err error) {
 		if e == nil {
 			continue
 		}
-		todo, err := p.backlog(ctx)
+		again, err := x.embedPartition(ctx, p, e)
 		if err != nil {
 			return false, err
 		}
-		for _, group := range todo {
-			if x.currentEmbedder() != e {
-				return true, nil
-			}
-			err := x.embedDocument(ctx, p, e, group)
-			if errors.Is(err, vector.ErrFull) {
-				x.log.Warn("source has more sentences than can have vectors: the rest is found by text", "source", p.source, "limit", vector.MaxVectors)
-				break
-			}
-			if err != nil {
-				return false, err
-			}
-		}
-		more = more || len(todo) == backlogAtOnce
+		more = more || again
 	}
 	if !more && e != nil {
 		x.noteEmbedded(at, e)
 	}
 	return more, nil
+}
+
+// embedPartition embeds what one source lacks, as far as there is room.
+func (x *Index) embedPartition(ctx context.Context, p *partition, e graph.Embedder) (more bool, err error) {
+	todo, err := p.backlog(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, group := range todo {
+		if x.currentEmbedder() != e {
+			return true, nil
+		}
+		err := x.embedDocument(ctx, p, e, group)
+		if errors.Is(err, vector.ErrFull) {
+			x.log.Warn("source has more sentences than can have vectors: the rest is found by text", "source", p.source, "limit", vector.MaxVectors)
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return len(todo) == backlogAtOnce, nil
 }
 
 func (x *Index) all() []*partition {
@@ -121,7 +130,7 @@ func (x *Index) openVectors(p *partition, e graph.Embedder) error {
 	if e != nil {
 		model = e.Model()
 	}
-	if p.model == model && (p.vectors != nil) == (e != nil) {
+	if p.closed || p.model == model && (p.vectors != nil) == (e != nil) {
 		return nil
 	}
 	if p.vectors != nil {

@@ -59,6 +59,7 @@ type partition struct {
 	replaced []replaced    // documents that changed or went, oldest first
 	vectors  *vector.File  // nil = none for the present model
 	model    string
+	closed   bool
 }
 
 // replaced is a document whose text before version is no longer in the index.
@@ -119,6 +120,7 @@ func field(analyzer string) *mapping.FieldMapping {
 func (p *partition) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.closed = true
 	if p.vectors != nil {
 		p.vectors.Close()
 		p.vectors = nil
