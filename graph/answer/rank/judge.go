@@ -26,7 +26,11 @@ func Judge(q Question, scored []Scored) []Verdict {
 	out := make([]Verdict, len(scored))
 	for i, s := range scored {
 		f := s.Features
-		v := Verdict{Sure: Logistic(judgeWeights[:], JudgeFeatures(scored, i))}
+		weights := judgeWeights[:]
+		if f.Embedded {
+			weights = judgeVectorWeights[:]
+		}
+		v := Verdict{Sure: Logistic(weights, JudgeFeatures(scored, i))}
 		v.Answers = v.Sure >= minSure && MayAnswer(f) && len(q.Terms) > 0
 		v.Close = v.Answers || f.Passage >= minCloseFor
 		out[i] = v
