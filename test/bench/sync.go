@@ -46,7 +46,11 @@ func syncs(ctx context.Context, f *figures) error {
 			return err
 		}
 		for _, round := range []string{"first", "second", "third"} {
-			p, err := n.sync(ctx, s.name)
+			read := n.sync
+			if round == "first" {
+				read = n.added
+			}
+			p, err := read(ctx, s.name)
 			if err != nil {
 				return err
 			}
@@ -63,6 +67,7 @@ func syncs(ctx context.Context, f *figures) error {
 }
 
 type progress struct {
+	Running           bool
 	Claims, Bodies    int64
 	Started, Finished time.Time
 }
@@ -114,6 +119,31 @@ func (n *node) cli(ctx context.Context, stdin string, args ...string) ([]byte, e
 		return out, fmt.Errorf("cloister %s: %w: %s", args[0], err, errs.String())
 	}
 	return out, nil
+}
+
+// added waits for the sync that begins when a source is added. Asking for one
+// meanwhile would begin another after it.
+func (n *node) added(ctx context.Context, name string) (progress, error) {
+	for ctx.Err() == nil {
+		out, err := n.cli(ctx, "", "source", "list", "--json")
+		if err != nil {
+			return progress{}, err
+		}
+		var list []struct {
+			Name     string
+			Progress progress
+		}
+		if err := json.Unmarshal(out, &list); err != nil {
+			return progress{}, err
+		}
+		for _, s := range list {
+			if s.Name == name && !s.Progress.Running && !s.Progress.Finished.IsZero() {
+				return s.Progress, nil
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return progress{}, ctx.Err()
 }
 
 func (n *node) sync(ctx context.Context, name string) (p progress, err error) {
