@@ -29,6 +29,7 @@ import (
 type Sink struct {
 	inside, outside string
 	fd              int
+	stop, stopped   chan struct{} // closed to end the recorder, and by it
 	mu              sync.Mutex
 	frames          []string
 }
@@ -95,7 +96,13 @@ func run(t testing.TB, line string) {
 	}
 }
 
+// remove ends the recorder before it closes the socket: a recorder that lived on
+// would read from the number that the next sink's socket gets, and take its frames.
 func (s *Sink) remove() {
+	if s.stopped != nil {
+		close(s.stop)
+		<-s.stopped
+	}
 	if s.fd > 0 {
 		_ = unix.Close(s.fd)
 	}
@@ -123,6 +130,7 @@ func (s *Sink) listen(t testing.TB, device string) {
 	if err := <-opened; err != nil {
 		t.Fatalf("record in %s: %v", s.outside, err)
 	}
+	s.stop, s.stopped = make(chan struct{}), make(chan struct{})
 	go s.record()
 }
 
@@ -156,8 +164,14 @@ func (s *Sink) open(device string) error {
 }
 
 func (s *Sink) record() {
+	defer close(s.stopped)
 	buf := make([]byte, 2048)
 	for {
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
 		n, from, err := unix.Recvfrom(s.fd, buf, 0)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			continue

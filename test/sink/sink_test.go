@@ -64,3 +64,19 @@ func TestSinkSeesADialAndALookupAndNothingElse(t *testing.T) {
 		t.Fatalf("the sink did not see a name lookup: %v", got)
 	}
 }
+
+// Each sink of a process must see its own frames: an earlier one's recorder once
+// lived on and took them.
+func TestASinkAfterAnotherSeesItsOwnFrames(t *testing.T) {
+	if why := Reason(); why != "" {
+		t.Skip(why)
+	}
+	for range 5 {
+		t.Run("", func(t *testing.T) {
+			s := New(t)
+			if got := child(t, s, "dial"); len(got) == 0 {
+				t.Fatal("the sink did not see a forbidden dial")
+			}
+		})
+	}
+}
