@@ -19,6 +19,7 @@ var (
 	ErrNotFound  = errors.New("not found")
 	ErrCompacted = errors.New("that version is no longer kept")
 	ErrClosed    = errors.New("store is closed")
+	ErrFormat    = errors.New("another format")
 )
 
 // ConflictError says which precondition did not hold. It matches ErrConflict.
