@@ -32,6 +32,17 @@ type Config struct {
 	NodeID string       // the node's name in the cluster, for ever
 	Logger *slog.Logger // slog.Default when nil
 
+	// Peers is the road to the other nodes; nil = a node alone, for ever or until
+	// it is opened again with one.
+	Peers Peers
+	// Address is this node's own, as the others dial it. It goes with Peers.
+	Address string
+	// Found says what a node with a new folder and Peers does: found a cluster of
+	// one, or wait to be added to one (false). A node without Peers founds.
+	Found bool
+	// Program is the version of the program, for Members.
+	Program string
+
 	// ReserveBytes is the free space of Dir's disk below which Apply answers
 	// store.ErrReadOnly; 256 MiB when 0, none when negative.
 	ReserveBytes int64
