@@ -1,0 +1,203 @@
+package sealed
+
+import (
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// A sealed file is
+//
+//	magic (8) ‖ key id (4) ‖ salt (16)
+//	chunk: nonce (12) ‖ ciphertext (64 KiB, in the last one 0 … 64 KiB) ‖ tag (16)
+//	…
+//
+// with a key derived for the file. The additional data of a chunk are the
+// caller's, its number, and whether it is the last: so a file that is cut at a
+// chunk's end, or whose chunks changed places, does not open. Only an empty file
+// has an empty chunk.
+const (
+	magic      = "CLSEAL1\n"
+	headBytes  = len(magic) + idBytes + saltBytes
+	chunkPlain = 64 << 10
+	chunkBytes = nonceBytes + chunkPlain + tagBytes
+
+	filePurpose = "file"
+)
+
+// Writer seals a file from its beginning to its end. It is used by one goroutine.
+type Writer struct {
+	w     io.Writer
+	aead  cipher.AEAD // nil = plain
+	aad   chunkAAD
+	head  []byte // not yet written
+	plain []byte // of the chunk that is being filled
+	out   []byte
+	count uint64 // chunks written
+	err   error
+}
+
+// NewWriter begins a file. What is written is whole only after Close, which does
+// not close w.
+func NewWriter(w io.Writer, ring Ring, aad []byte) (*Writer, error) {
+	if ring == nil {
+		return &Writer{w: w}, nil
+	}
+	id, key := ring.Active()
+	head := make([]byte, headBytes)
+	binary.BigEndian.PutUint32(head[copy(head, magic):], id)
+	random(head[headBytes-saltBytes:])
+	aead, err := newAEAD(key, head[headBytes-saltBytes:], filePurpose)
+	if err != nil {
+		return nil, err
+	}
+	f := newWriter(w, aead, aad)
+	f.head = head
+	return f, nil
+}
+
+func newWriter(w io.Writer, aead cipher.AEAD, aad []byte) *Writer {
+	return &Writer{w: w, aead: aead, aad: newChunkAAD(aad), plain: make([]byte, 0, chunkPlain), out: make([]byte, 0, chunkBytes)}
+}
+
+// Write implements io.Writer.
+func (f *Writer) Write(p []byte) (n int, err error) {
+	if f.aead == nil {
+		return f.w.Write(p)
+	}
+	for len(p) > 0 && f.err == nil {
+		if len(f.plain) == chunkPlain { // more comes, so it is not the last
+			f.chunk(f.plain, false)
+			f.plain = f.plain[:0]
+			continue
+		}
+		if len(f.plain) == 0 && len(p) > chunkPlain {
+			f.chunk(p[:chunkPlain], false)
+			p, n = p[chunkPlain:], n+chunkPlain
+			continue
+		}
+		take := min(len(p), chunkPlain-len(f.plain))
+		f.plain = append(f.plain, p[:take]...)
+		p, n = p[take:], n+take
+	}
+	return n, f.err
+}
+
+// Close writes the last chunk. It does not close the writer below.
+func (f *Writer) Close() error {
+	if f.aead == nil {
+		return nil
+	}
+	if f.err == nil {
+		f.chunk(f.plain, true)
+	}
+	err := f.err
+	if err == nil {
+		f.err = os.ErrClosed
+	}
+	return err
+}
+
+func (f *Writer) chunk(plain []byte, last bool) {
+	if f.head != nil {
+		if _, f.err = f.w.Write(f.head); f.err != nil {
+			return
+		}
+		f.head = nil
+	}
+	nonce := f.out[:nonceBytes]
+	random(nonce)
+	f.out = f.aead.Seal(nonce, nonce, plain, f.aad.of(f.count, last))
+	_, f.err = f.w.Write(f.out)
+	f.count++
+}
+
+// chunkAAD is a chunk's number and place, and the file's additional data.
+type chunkAAD []byte
+
+func newChunkAAD(aad []byte) chunkAAD {
+	return append(make(chunkAAD, 9, 9+len(aad)), aad...)
+}
+
+func (a chunkAAD) of(number uint64, last bool) []byte {
+	binary.BigEndian.PutUint64(a, number)
+	a[8] = 0
+	if last {
+		a[8] = 1
+	}
+	return a
+}
+
+// Resume goes on with a file that was never closed: it gives each whole chunk's
+// plaintext to seen, cuts off what follows the last whole one, and returns a
+// writer for the rest. A file without a whole head begins anew, and so does one
+// whose key is no longer in the ring.
+func Resume(f *os.File, ring Ring, aad []byte, seen func([]byte) error) (*Writer, error) {
+	if ring == nil {
+		return resumePlain(f, seen)
+	}
+	head := make([]byte, headBytes)
+	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("resume a sealed file: %w", err)
+	}
+	aead, err := openHead(head, ring)
+	if err != nil {
+		if err := cutAt(f, 0); err != nil {
+			return nil, err
+		}
+		return NewWriter(f, ring, aad)
+	}
+	w := newWriter(f, aead, aad)
+	buf := make([]byte, chunkBytes)
+	for {
+		at := int64(headBytes) + int64(w.count)*chunkBytes
+		_, err := f.ReadAt(buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("resume a sealed file: %w", err)
+		}
+		if err != nil {
+			return w, cutAt(f, at)
+		}
+		plain, err := aead.Open(buf[nonceBytes:nonceBytes], buf[:nonceBytes], buf[nonceBytes:], w.aad.of(w.count, false))
+		if err != nil { // damaged, or the last of a file that was closed
+			return w, cutAt(f, at)
+		}
+		if err := seen(plain); err != nil {
+			return nil, err
+		}
+		w.count++
+	}
+}
+
+func resumePlain(f *os.File, seen func([]byte) error) (*Writer, error) {
+	buf := make([]byte, chunkPlain)
+	at := int64(0)
+	for {
+		n, err := f.ReadAt(buf, at)
+		if n > 0 {
+			if err := seen(buf[:n]); err != nil {
+				return nil, err
+			}
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) {
+			return &Writer{w: f}, cutAt(f, at)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("resume a file: %w", err)
+		}
+	}
+}
+
+func cutAt(f *os.File, size int64) error {
+	if err := f.Truncate(size); err != nil {
+		return fmt.Errorf("resume a sealed file: %w", err)
+	}
+	if _, err := f.Seek(size, io.SeekStart); err != nil {
+		return fmt.Errorf("resume a sealed file: %w", err)
+	}
+	return nil
+}
