@@ -5,27 +5,23 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
-// How long certificates live. A node's is renewed at half its life; it begins an
-// hour early, for the clocks of those who check it.
+// How long certificates live. A node's is renewed at half its life; it begins
+// three hours early, for the clocks of those who check it.
 const (
 	caYears  = 10
 	nodeLife = 24 * time.Hour
-	headway  = time.Hour
+	headway  = 3 * time.Hour
 )
 
 // CA is the internal certificate authority. It is safe for concurrent use.
@@ -133,85 +129,4 @@ func (c *CA) Fingerprint() string {
 		parts[i] = fmt.Sprintf("%02X", b)
 	}
 	return strings.Join(parts, ":")
-}
-
-// ServerTLS returns a configuration whose certificate is good for the names and
-// addresses, and always for localhost, this host's name, 127.0.0.1 and ::1. It
-// lasts 24 hours and is replaced, at a handshake, once half of that is over.
-func (c *CA) ServerTLS(names []string, ips []net.IP) (*tls.Config, error) {
-	n := &nodeCert{ca: c, names: []string{"localhost"}, ips: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
-	if host, err := os.Hostname(); err == nil && host != "" {
-		names = append([]string{host}, names...)
-	}
-	for _, name := range names {
-		name = strings.ToLower(strings.TrimSuffix(name, "."))
-		if name != "" && !slices.Contains(n.names, name) {
-			n.names = append(n.names, name)
-		}
-	}
-	for _, ip := range ips {
-		if !slices.ContainsFunc(n.ips, ip.Equal) {
-			n.ips = append(n.ips, ip)
-		}
-	}
-	if _, err := n.get(nil); err != nil {
-		return nil, err
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: n.get}, nil
-}
-
-// nodeCert is a node's certificate, renewed as it is used.
-type nodeCert struct {
-	ca    *CA
-	names []string
-	ips   []net.IP
-
-	mu      sync.Mutex // guards all below
-	current *tls.Certificate
-	issued  time.Time
-}
-
-// get implements tls.Config.GetCertificate.
-func (n *nodeCert) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	now := time.Now()
-	age := now.Sub(n.issued)
-	if n.current != nil && age >= 0 && age < nodeLife/2 {
-		return n.current, nil
-	}
-	cert, err := n.ca.issue(n.names, n.ips, now)
-	if err != nil {
-		return nil, fmt.Errorf("renew the node's certificate: %w", err)
-	}
-	n.current, n.issued = cert, now
-	return cert, nil
-}
-
-// issue makes a key and a certificate for a node. The CA's certificate goes with
-// it, so that whoever connects can compare its fingerprint.
-func (c *CA) issue(names []string, ips []net.IP, now time.Time) (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{Organization: []string{"Cloister"}, CommonName: names[len(names)-1]},
-		NotBefore: now.Add(-headway), NotAfter: now.Add(nodeLife), DNSNames: names, IPAddresses: ips,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.cert, &key.PublicKey, c.key)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Certificate{Certificate: [][]byte{der, c.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
