@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloister-os/cloister/store/consensus"
+)
+
+// node is a running kvnode.
+type node struct {
+	cfg    config
+	log    *slog.Logger
+	ca     *authority
+	peers  *peers
+	store  *consensus.Node
+	server *http.Server
+	terms  atomic.Int64
+	failed chan error // why the front ended by itself
+	done   chan struct{}
+}
+
+// open starts in order: certificates, the road to the peers, the store, the front.
+func open(ctx context.Context, c config, log *slog.Logger) (_ *node, err error) {
+	n := &node{cfg: c, log: log, failed: make(chan error, 1), done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	if n.ca, err = openCA(c.ca); err != nil {
+		return nil, fmt.Errorf("open the test CA: %w", err)
+	}
+	if c.peer != "" {
+		if n.peers, err = listenPeers(n.ca, c.id, c.peer); err != nil {
+			return nil, err
+		}
+	}
+	cfg, err := n.storeConfig()
+	if err != nil {
+		return nil, err
+	}
+	if n.store, err = consensus.Open(ctx, cfg); err != nil {
+		return nil, err
+	}
+	go n.countTerms()
+	return n, n.serve()
+}
+
+func (n *node) storeConfig() (consensus.Config, error) {
+	c := consensus.Config{
+		Dir: filepath.Join(n.cfg.dir, "store"), NodeID: n.cfg.id, Logger: n.log, Program: "kvnode",
+		Address: n.cfg.peer, Found: n.cfg.found,
+		ReserveBytes: n.cfg.reserve, QueueBytes: n.cfg.queue, SnapshotEntries: n.cfg.entries,
+	}
+	if n.peers != nil {
+		c.Peers = n.peers
+	}
+	if n.cfg.sync != "" {
+		d, err := time.ParseDuration(n.cfg.sync)
+		if err != nil {
+			return c, fmt.Errorf("-sync: %w", err)
+		}
+		c.SyncEvery = d
+	}
+	return c, os.MkdirAll(c.Dir, 0o700)
+}
+
+func (n *node) serve() error {
+	host, _, err := net.SplitHostPort(n.cfg.listen)
+	if err != nil {
+		return fmt.Errorf("-listen: %w", err)
+	}
+	cert, err := n.ca.issue(n.cfg.id, net.ParseIP(host))
+	if err != nil {
+		return err
+	}
+	l, err := tls.Listen("tcp", n.cfg.listen, &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: n.ca.pool,
+	})
+	if err != nil {
+		return err
+	}
+	n.server = &http.Server{Handler: n.front(), ReadHeaderTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)}
+	go func() { n.failed <- n.server.Serve(l) }()
+	fmt.Println("https://" + l.Addr().String()) // for whoever started us
+	return nil
+}
+
+// close stops in reverse.
+func (n *node) close() error {
+	var err error
+	close(n.done)
+	if n.server != nil {
+		err = n.server.Close()
+	}
+	if n.store != nil {
+		err = errors.Join(err, n.store.Close())
+	}
+	if n.peers != nil {
+		err = errors.Join(err, n.peers.close())
+	}
+	return err
+}
+
+// countTerms counts how often another node, or none, began to lead.
+func (n *node) countTerms() {
+	for {
+		changed := n.store.LeadershipChanged()
+		select {
+		case <-changed:
+			n.terms.Add(1)
+		case <-n.done:
+			return
+		}
+		select { // a closed channel that is never replaced is the end of the store
+		case <-n.done:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
