@@ -86,7 +86,7 @@ func (m *Machine) Stage(ctx context.Context, w io.Writer) (store.Version, error)
 	}
 	count := uint64(0)
 	for i, db := range g.databases() {
-		n, err := stageDatabase(ctx, out, db, i, v)
+		n, err := stageDatabase(ctx, out, db, i, 0, v)
 		if err != nil {
 			return 0, fmt.Errorf("stage: %w", err)
 		}
@@ -111,7 +111,8 @@ func writeFrame(w *bufio.Writer, b []byte) error {
 	return err
 }
 
-func stageDatabase(ctx context.Context, w *bufio.Writer, db *badger.DB, i int, v store.Version) (uint64, error) {
+// stageDatabase writes the versions above since and up to v.
+func stageDatabase(ctx context.Context, w *bufio.Writer, db *badger.DB, i int, since, v store.Version) (uint64, error) {
 	if err := db.VerifyChecksum(); err != nil {
 		return 0, err
 	}
@@ -120,6 +121,7 @@ func stageDatabase(ctx context.Context, w *bufio.Writer, db *badger.DB, i int, v
 	o := badger.DefaultIteratorOptions
 	o.PrefetchValues = false
 	o.AllVersions = true
+	o.SinceTs = uint64(since)
 	it := t.NewIterator(o)
 	defer it.Close()
 	var frame, last []byte
