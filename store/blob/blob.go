@@ -77,9 +77,15 @@ type stamp struct {
 	mtimeNs int64
 }
 
+// Option changes how a folder is opened.
+type Option func(*Store)
+
 // Open opens the folder, makes it if need be, and removes what a crash left.
-func Open(dir string) (*Store, error) {
+func Open(dir string, options ...Option) (*Store, error) {
 	s := &Store{dir: dir, maxBytes: DefaultMaxBytes, writable: always, verified: map[Hash]stamp{}, folders: map[string]bool{}}
+	for _, o := range options {
+		o(s)
+	}
 	if err := os.RemoveAll(s.tmp()); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
@@ -99,17 +105,6 @@ func (s *Store) Reserve(writable func() error) { s.writable = writable }
 
 func always() error { return nil }
 
-func (s *Store) tmp() string { return filepath.Join(s.dir, "tmp") }
-
 func (s *Store) folder(h Hash) string { return filepath.Join(s.dir, hex.EncodeToString(h[:1])) }
 
 func (s *Store) path(h Hash) string { return filepath.Join(s.folder(h), h.String()) }
-
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	return errors.Join(err, f.Close())
-}

@@ -37,29 +37,27 @@ func (s *Store) put(ctx context.Context, r io.Reader, want *Hash) (h Hash, n int
 	if err := s.writable(); err != nil {
 		return h, 0, fmt.Errorf("store a blob: %w", err)
 	}
-	f, err := os.CreateTemp(s.tmp(), "put-")
+	f, err := s.createFile(s.tmp(), "put-")
 	if err != nil {
 		return h, 0, fmt.Errorf("store a blob: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	h, n, err = s.fill(ctx, f, r)
 	if err == nil && want != nil && h != *want {
 		err = fmt.Errorf("%w (expected %s, got %s)", ErrCorrupt, want, h)
 	}
 	if err != nil {
-		return h, n, errors.Join(err, f.Close())
+		return h, n, errors.Join(err, f.abort())
 	}
-	if err = errors.Join(f.Sync(), f.Close()); err != nil {
+	if err = f.commit(true); err != nil {
 		return h, n, fmt.Errorf("store a blob: %w", err)
 	}
 	if s.holds(h, n) {
-		return h, n, os.Remove(f.Name())
+		return h, n, os.Remove(f.name())
 	}
-	return h, n, s.publish(f.Name(), h)
+	if err = s.publish(f.name(), h); err != nil {
+		return h, n, errors.Join(err, os.Remove(f.name()))
+	}
+	return h, n, nil
 }
 
 // fill copies r to f, hashing, until it ends, the context does, or the bound is
@@ -114,8 +112,8 @@ func (s *Store) makeFolder(dir string) error {
 // verified when they are read. The name may be visible before the folder that
 // holds it is durable (a concurrent Put), so the folder is synced first.
 func (s *Store) holds(h Hash, size int64) bool {
-	info, err := os.Stat(s.path(h))
-	return err == nil && info.Size() == size && syncFolder(s.folder(h)) == nil
+	have, _, err := s.stat(s.path(h))
+	return err == nil && have == size && syncFolder(s.folder(h)) == nil
 }
 
 // readerUntil stops reading when its context ends or nothing may be written.

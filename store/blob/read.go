@@ -6,27 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Open opens a blob for reading, after all of its bytes were found to match its
 // name (once for each file as it stands, then remembered).
 func (s *Store) Open(h Hash) (io.ReadSeekCloser, int64, error) {
-	f, err := os.Open(s.path(h))
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := s.openFile(s.path(h))
+	if gone(err) {
 		return nil, 0, fmt.Errorf("%w: %s", ErrNotFound, h)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("read blob %s: %w", h, err)
+		return nil, 0, fmt.Errorf("read blob %s: %w", h, s.damage(err))
 	}
-	size, err := s.verify(f, h)
-	if err != nil {
+	if err := s.verify(f, h); err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	return f, size, nil
+	return f, f.Size(), nil
 }
 
 // ReadRange returns the bytes [start, end) of a blob.
@@ -44,7 +43,7 @@ func (s *Store) ReadRange(h Hash, start, end int64) ([]byte, error) {
 	}
 	b := make([]byte, end-start)
 	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, fmt.Errorf("read blob %s: %w", h, err)
+		return nil, fmt.Errorf("read blob %s: %w", h, s.damage(err))
 	}
 	return b, nil
 }
@@ -66,7 +65,7 @@ func (s *Store) Read(h Hash, max int64) ([]byte, error) {
 
 // Has reports whether the blob is there; its bytes are not looked at.
 func (s *Store) Has(h Hash) bool {
-	_, err := os.Stat(s.path(h))
+	_, _, err := s.stat(s.path(h))
 	return err == nil
 }
 
@@ -77,7 +76,7 @@ func (s *Store) Delete(h Hash) error {
 	delete(s.verified, h)
 	s.mu.Unlock()
 	err := os.Remove(s.path(h))
-	if errors.Is(err, fs.ErrNotExist) {
+	if gone(err) {
 		return nil
 	}
 	if err != nil {
@@ -92,12 +91,12 @@ func (s *Store) List() iter.Seq2[Info, error] {
 		for first := range 256 {
 			dir := filepath.Join(s.dir, hex.EncodeToString([]byte{byte(first)}))
 			entries, err := os.ReadDir(dir)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err != nil && !gone(err) {
 				yield(Info{}, fmt.Errorf("list blobs: %w", err))
 				return
 			}
 			for _, e := range entries {
-				if !listOne(e, yield) {
+				if !s.listOne(e, yield) {
 					return
 				}
 			}
@@ -107,51 +106,47 @@ func (s *Store) List() iter.Seq2[Info, error] {
 
 // Info is a blob's name and size.
 type Info struct {
-	Hash Hash
-	Size int64
+	Hash    Hash
+	Size    int64
+	Changed time.Time // when it was last put
 }
 
-func listOne(e os.DirEntry, yield func(Info, error) bool) bool {
+func (s *Store) listOne(e os.DirEntry, yield func(Info, error) bool) bool {
 	h, err := Parse(e.Name())
 	if err != nil {
 		return true // not ours
 	}
 	info, err := e.Info()
-	if errors.Is(err, fs.ErrNotExist) {
+	if gone(err) {
 		return true // deleted in the meantime
 	}
 	if err != nil {
 		return yield(Info{}, fmt.Errorf("list blobs: %w", err))
 	}
-	return yield(Info{Hash: h, Size: info.Size()}, nil)
+	return yield(Info{Hash: h, Size: s.plainSize(info.Size()), Changed: info.ModTime()}, nil)
 }
 
 // verify hashes the file unless it was verified as it stands, and leaves it at
 // its beginning.
-func (s *Store) verify(f *os.File, h Hash) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("read blob %s: %w", h, err)
-	}
-	now := stamp{info.Size(), info.ModTime().UnixNano()}
+func (s *Store) verify(f *input, h Hash) error {
 	s.mu.Lock()
 	known, ok := s.verified[h]
 	s.mu.Unlock()
-	if ok && known == now {
-		return now.size, nil
+	if ok && known == f.stamp {
+		return nil
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
-		return 0, fmt.Errorf("read blob %s: %w", h, err)
+		return fmt.Errorf("read blob %s: %w", h, s.damage(err))
 	}
 	if Hash(sum.Sum(nil)) != h {
-		return 0, fmt.Errorf("%w: %s", ErrCorrupt, h)
+		return fmt.Errorf("%w: %s", ErrCorrupt, h)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return 0, fmt.Errorf("read blob %s: %w", h, err)
+		return fmt.Errorf("read blob %s: %w", h, err)
 	}
-	s.remember(h, now)
-	return now.size, nil
+	s.remember(h, f.stamp)
+	return nil
 }
 
 func (s *Store) remember(h Hash, now stamp) {
