@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/machine"
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 var _ store.Store = (*Node)(nil)
@@ -61,6 +62,8 @@ type Config struct {
 	SnapshotBytes   int64
 	// Retention is how long history is kept; for ever when 0.
 	Retention time.Duration
+	// Ring encrypts what the node keeps on its disk; nil leaves it plain.
+	Ring sealed.Ring
 	// Machine sizes the databases; its Dir, Logger and Fatal are ignored.
 	Machine machine.Config
 	// FreeBytes tells the free space of a disk, statfs when nil. Tests fill
@@ -145,7 +148,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 
 func (n *Node) open() (err error) {
 	dir := filepath.Join(n.cfg.Dir, "raft")
-	if n.logs, err = openLogStore(dir, n.log, n.fail); err != nil {
+	if n.logs, err = openLogStore(dir, n.cfg.Ring, n.log, n.fail); err != nil {
 		return err
 	}
 	n.cfg.Machine.Fatal = n.fail

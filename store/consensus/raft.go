@@ -15,8 +15,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 
 	"github.com/cloister-os/cloister/store/machine"
 )
@@ -167,75 +165,6 @@ func (s *snapshotSink) Close() error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
-
-// logStore is raft-wal with what it needs around it: its own meta store, whose
-// lock raft-wal leaves behind when it is closed, and the end of the node on the
-// first error, since one failed append wedges it.
-type logStore struct {
-	*wal.WAL
-	meta *metadb.BoltMetaDB
-	fail func(error)
-}
-
-const segmentBytes = 32 << 20
-
-func openLogStore(dir string, log *slog.Logger, fail func(error)) (*logStore, error) {
-	if err := machine.MakeDir(dir); err != nil {
-		return nil, err
-	}
-	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithLogger(raftLogger(log)), wal.WithSegmentSize(segmentBytes))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the log: %w", err), meta.Close())
-	}
-	return &logStore{w, meta, fail}, nil
-}
-
-// StoreLog implements raft.LogStore.
-func (l *logStore) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
-
-// StoreLogs implements raft.LogStore.
-func (l *logStore) StoreLogs(e []*raft.Log) error {
-	return l.check("write the log", l.WAL.StoreLogs(e))
-}
-
-// DeleteRange implements raft.LogStore.
-func (l *logStore) DeleteRange(from, to uint64) error {
-	return l.check("cut the log", l.WAL.DeleteRange(from, to))
-}
-
-// Set implements raft.StableStore.
-func (l *logStore) Set(k, v []byte) error { return l.check("write the log", l.WAL.Set(k, v)) }
-
-// SetUint64 implements raft.StableStore.
-func (l *logStore) SetUint64(k []byte, v uint64) error {
-	return l.check("write the log", l.WAL.SetUint64(k, v))
-}
-
-func (l *logStore) check(op string, err error) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", op, err)
-		l.fail(err)
-	}
-	return err
-}
-
-var bootKey = []byte("cloister/boot")
-
-// nextBoot counts the node's lives; known is the highest that the databases know.
-func (l *logStore) nextBoot(known uint64) (uint64, error) {
-	n, err := l.GetUint64(bootKey)
-	if err != nil {
-		return 0, fmt.Errorf("read the count of starts: %w", err)
-	}
-	n = max(n, known) + 1
-	return n, l.setBoot(n)
-}
-
-func (l *logStore) setBoot(n uint64) error { return l.SetUint64(bootKey, n) }
-
-// Close closes the log and its meta store.
-func (l *logStore) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }
 
 // raftLogger passes on what raft and raft-wal say that an operator may need.
 func raftLogger(log *slog.Logger) hclog.Logger {
