@@ -12,7 +12,7 @@ const (
 	MaxTxOps      = 1000
 	MaxValueBytes = 64 << 10
 	MaxKeyBytes   = 2 << 10
-	opOverhead    = 16 // bytes an operation is charged beside its key and value
+	OpOverhead    = 16 // bytes an operation is charged beside its key and value
 )
 
 // OpKind is the kind of an operation. The set is closed: the state machine
@@ -118,7 +118,7 @@ func (t *Tx) Bytes() int { return t.bytes }
 // values would still be within the bounds. Callers that batch use it to decide
 // when to start the next transaction.
 func (t *Tx) Fits(n, size int) bool {
-	return len(t.ops)+n <= MaxTxOps && t.bytes+size+n*opOverhead <= MaxTxBytes
+	return len(t.ops)+n <= MaxTxOps && t.bytes+size+n*OpOverhead <= MaxTxBytes
 }
 
 // Err returns the first error made while building: always ErrTooLarge or
@@ -138,7 +138,7 @@ func (t *Tx) add(op Op) {
 		return
 	}
 	t.ops = append(t.ops, op)
-	t.bytes += size + opOverhead
+	t.bytes += size + OpOverhead
 }
 
 func (op Op) valid() error {

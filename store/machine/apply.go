@@ -20,6 +20,7 @@ const maxTails = 256
 type Applied struct {
 	Version  store.Version
 	Time     time.Time
+	Group    *Group    // as it was read
 	Outcomes []Outcome // one for each entry of the group
 }
 
@@ -55,7 +56,7 @@ func (m *Machine) apply(index uint64, data []byte) (*Applied, error) {
 	}
 	e := m.evaluate(index, g)
 	defer e.close()
-	out := &Applied{Version: store.Version(index), Time: e.time, Outcomes: make([]Outcome, len(g.Entries))}
+	out := &Applied{Version: store.Version(index), Time: e.time, Group: g, Outcomes: make([]Outcome, len(g.Entries))}
 	for i := range g.Entries {
 		if err := e.entry(&g.Entries[i], &out.Outcomes[i]); err != nil {
 			return nil, err

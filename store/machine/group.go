@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
@@ -33,6 +34,9 @@ type Entry struct {
 	Origin int // index into Group.Origins
 	Seq    uint64
 	Ops    []store.Op
+	// Raw is the operations as AppendOps wrote them elsewhere; AppendTo takes it
+	// instead of Ops when it is not nil. A group that was read has none.
+	Raw []byte
 }
 
 // Group is what one entry of the log carries.
@@ -61,12 +65,51 @@ func (g *Group) AppendTo(b []byte) []byte {
 	for _, e := range g.Entries {
 		b = appendUint(appendArray(b, 3), uint64(e.Origin))
 		b = appendUint(b, e.Seq)
-		b = appendArray(b, len(e.Ops))
-		for i := range e.Ops {
-			b = appendOp(b, &e.Ops[i])
+		if e.Raw != nil {
+			b = append(b, e.Raw...)
+		} else {
+			b = AppendOps(b, e.Ops)
 		}
 	}
 	return b
+}
+
+// AppendOps appends a transaction's operations as a group holds them, so that a
+// node can encode what another one puts into a group.
+func AppendOps(b []byte, ops []store.Op) []byte {
+	b = appendArray(b, len(ops))
+	for i := range ops {
+		b = appendOp(b, &ops[i])
+	}
+	return b
+}
+
+// CheckOps checks what AppendOps wrote against every bound of a transaction and
+// returns its size as store.Tx counts it and the logs that it appends to. What
+// it returns points into b.
+func CheckOps(b []byte) (size int, logs []string, err error) {
+	r := &reader{b: b}
+	n := r.array()
+	if n > store.MaxTxOps {
+		return 0, nil, fmt.Errorf("%w: a transaction of %d operations", store.ErrTooLarge, n)
+	}
+	for range n {
+		op := readOp(r)
+		if r.err != nil {
+			return 0, nil, r.err
+		}
+		if err := store.CheckOp(op); err != nil {
+			return 0, nil, err
+		}
+		size += len(op.Key) + len(op.Value) + len(op.Log) + store.OpOverhead
+		if op.Kind == store.OpAppend && !slices.Contains(logs, op.Log) {
+			logs = append(logs, op.Log)
+		}
+	}
+	if size > store.MaxTxBytes {
+		return 0, nil, fmt.Errorf("%w: a transaction of %d bytes", store.ErrTooLarge, size)
+	}
+	return size, logs, r.end()
 }
 
 func appendOp(b []byte, op *store.Op) []byte {
