@@ -8,9 +8,8 @@ import (
 	"math"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // maxTails bounds the log ends held in memory between groups.
@@ -75,14 +74,13 @@ type evaluation struct {
 	m       *Machine
 	index   uint64
 	time    time.Time
-	state   *badger.Txn // both read at the version before
-	history *badger.Txn
-	keys    map[string]int // physical user key → index in writes
-	writes  []userWrite
+	readers [2]kv.Reader     // at the version before
+	keys    map[string]int   // physical user key → index in writes
+	writes  []kv.Write       // of callers' keys
 	sums    map[string]int64 // physical counter key → sum in the current bucket
 	counts  []counterWrite
 	logs    []*tail
-	puts    [2][]put // machine's own: state, history
+	puts    [2][]kv.Write // machine's own
 	origins []originState
 	scratch []byte
 	chain   [32]byte
@@ -94,12 +92,6 @@ type originState struct {
 	record  outcomeRecord
 }
 
-type userWrite struct {
-	key     []byte // physical
-	value   []byte
-	deleted bool
-}
-
 type counterWrite struct {
 	key    []byte
 	db     store.Database
@@ -109,8 +101,8 @@ type counterWrite struct {
 func (m *Machine) evaluate(index uint64, g *Group) *evaluation {
 	e := &evaluation{
 		m: m, index: index, time: g.Time,
-		state: m.cur.state.NewTransactionAt(index-1, false), history: m.cur.history.NewTransactionAt(index-1, false),
-		keys: make(map[string]int, len(g.Entries)), origins: make([]originState, len(g.Origins)),
+		readers: [2]kv.Reader{m.cur.pair.At(kv.State, index-1), m.cur.pair.At(kv.History, index-1)},
+		keys:    make(map[string]int, len(g.Entries)), origins: make([]originState, len(g.Origins)),
 	}
 	if e.time.Before(m.head.time) {
 		e.time = m.head.time
@@ -135,16 +127,12 @@ func (m *Machine) evaluate(index uint64, g *Group) *evaluation {
 }
 
 func (e *evaluation) close() {
-	e.state.Discard()
-	e.history.Discard()
+	for _, r := range e.readers {
+		r.Close()
+	}
 }
 
-func (e *evaluation) txn(db store.Database) *badger.Txn {
-	if db == store.State {
-		return e.state
-	}
-	return e.history
-}
+func (e *evaluation) reader(db store.Database) kv.Reader { return e.readers[dbIndex(db)] }
 
 // entry decides one transaction.
 func (e *evaluation) entry(en *Entry, out *Outcome) error {
@@ -229,20 +217,14 @@ func (e *evaluation) version(k store.Key) (store.Version, error) {
 	pk := append(append(e.scratch[:0], kindUser), k...)
 	e.scratch = pk
 	if i, ok := e.keys[string(pk)]; ok {
-		if e.writes[i].deleted {
+		if e.writes[i].Deleted {
 			return 0, nil
 		}
 		return store.Version(e.index), nil
 	}
 	db, _ := k.Database()
-	item, err := e.txn(db).Get(pk)
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return store.Version(item.Version()), nil
+	v, err := e.reader(db).Version(pk)
+	return store.Version(v), err
 }
 
 // sum is a counter's sum in the window of the group's time, with what the
@@ -264,14 +246,14 @@ func (e *evaluation) sum(op *store.Op, before []store.Op, added []int64) (int64,
 		return sum, nil
 	}
 	db, _ := op.Key.Database()
-	return readCounter(e.txn(db), key, bucket(op.Window, e.time))
+	return readCounter(e.reader(db), key, bucket(op.Window, e.time))
 }
 
 // readCounter is a counter's sum in a bucket. One key holds the newest bucket
 // only: leader time never goes back, so an older one is never added to again.
-func readCounter(txn *badger.Txn, key []byte, in int64) (int64, error) {
-	b, err := read(txn, key)
-	if errors.Is(err, badger.ErrKeyNotFound) {
+func readCounter(r kv.Reader, key []byte, in int64) (int64, error) {
+	b, _, err := r.Get(key)
+	if errors.Is(err, kv.ErrNotFound) {
 		return 0, nil
 	}
 	if err != nil {
@@ -310,12 +292,12 @@ func (e *evaluation) do(ops []store.Op, added []int64, out *Outcome) error {
 }
 
 func (e *evaluation) write(op *store.Op) {
-	w := userWrite{key: userKey(op.Key), value: op.Value, deleted: op.Kind == store.OpDelete}
-	if i, ok := e.keys[alias(w.key)]; ok {
+	w := kv.Write{Key: userKey(op.Key), Value: op.Value, Deleted: op.Kind == store.OpDelete}
+	if i, ok := e.keys[alias(w.Key)]; ok {
 		e.writes[i] = w
 		return
 	}
-	e.keys[alias(w.key)] = len(e.writes)
+	e.keys[alias(w.Key)] = len(e.writes)
 	e.writes = append(e.writes, w)
 }
 
@@ -335,7 +317,7 @@ func (e *evaluation) extend(op *store.Op) (uint64, error) {
 	t := e.m.tails[op.Log]
 	if t == nil {
 		var err error
-		if t, err = loadTail(e.history, op.Log); err != nil {
+		if t, err = loadTail(e.readers[kv.History], op.Log); err != nil {
 			return 0, err
 		}
 		t.name = string([]byte(op.Log)) // not a part of the group, which is let go
@@ -346,7 +328,7 @@ func (e *evaluation) extend(op *store.Op) (uint64, error) {
 		e.logs = append(e.logs, t)
 	}
 	seq := t.size
-	e.puts[1] = append(e.puts[1], put{key: logKey(t.name, partLeaf, seq), value: appendLeaf(e.time, op.Value)})
+	e.puts[1] = append(e.puts[1], kv.Write{Key: logKey(t.name, partLeaf, seq), Value: appendLeaf(e.time, op.Value)})
 	e.puts[1] = t.extend(e.puts[1], op.Value)
 	return seq, nil
 }
@@ -357,11 +339,11 @@ func (e *evaluation) finish(outcomes []Outcome) {
 	for _, c := range e.counts {
 		v := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(bucket(c.window, e.time)))
 		v = binary.BigEndian.AppendUint64(v, uint64(e.sums[alias(c.key)]))
-		e.puts[dbIndex(c.db)] = append(e.puts[dbIndex(c.db)], put{key: c.key, value: v})
+		e.puts[dbIndex(c.db)] = append(e.puts[dbIndex(c.db)], kv.Write{Key: c.key, Value: v})
 	}
 	for _, t := range e.logs {
 		t.touched = false
-		e.puts[1] = append(e.puts[1], put{key: logKey(t.name, partFrontier), value: t.encode()})
+		e.puts[1] = append(e.puts[1], kv.Write{Key: logKey(t.name, partFrontier), Value: t.encode()})
 	}
 	for i := range e.origins {
 		if o := &e.origins[i]; o.valid {
@@ -375,7 +357,7 @@ func (e *evaluation) finish(outcomes []Outcome) {
 	}
 	e.chain = sha256.Sum256(b)
 	h := header{time: e.time, chain: e.chain}
-	e.puts[1] = append(e.puts[1], put{key: headerKey, value: h.encode()})
+	e.puts[1] = append(e.puts[1], kv.Write{Key: headerKey, Value: h.encode()})
 	if len(e.m.tails) > maxTails {
 		clear(e.m.tails)
 	}
@@ -383,7 +365,7 @@ func (e *evaluation) finish(outcomes []Outcome) {
 
 func dbIndex(db store.Database) int {
 	if db == store.State {
-		return 0
+		return kv.State
 	}
-	return 1
+	return kv.History
 }

@@ -9,9 +9,10 @@
 // or the mark needs is ever discarded.
 //
 // It knows the five operations of store.Tx and nothing of their meaning, and
-// neither clock nor randomness. store/consensus drives it. It may import store
-// and, of Cloister, nothing else; with store/consensus it is the only importer
-// of Badger.
+// neither clock nor randomness. store/consensus drives it. What it keeps, it
+// keeps through store/machine/kv: Badger's files in truth (store/machine/disk), a
+// memory that forgets in simulations. It may import store and its own parts and,
+// of Cloister, nothing else.
 package machine
 
 import (
@@ -19,15 +20,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
-
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/disk"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // Config says where a machine keeps its data.
@@ -47,23 +46,28 @@ type Config struct {
 	Fatal func(error)
 	// StateKeep is how long old versions of state keys are kept, 5 minutes when 0.
 	StateKeep time.Duration
+	// Volume is where the data is kept, Badger's files in Dir when nil.
+	// Simulations give one that forgets.
+	Volume kv.Volume
 }
 
 // Machine is the state machine. Apply, Snapshot staging and Restore are called
 // by one goroutine; views and watches by any.
 type Machine struct {
-	cfg Config
-	log *slog.Logger
+	cfg    Config
+	log    *slog.Logger
+	volume kv.Volume
 
 	// Owned by the applying goroutine.
 	sessions map[string]*session
 	tails    map[string]*tail
-	broken   error // the first failure; nothing is applied after it
+	batch    [2][]kv.Write // of the group being committed, kept for the next
+	broken   error         // the first failure; nothing is applied after it
 
 	lost     atomic.Bool    // a database failed in the background; closing it would wait for ever
 	unsynced atomic.Int64   // bytes of groups applied since the last sync
 	bytes    atomic.Int64   // of groups applied since Open
-	syncing  sync.Mutex     // one Sync, Restore or Close at a time
+	syncing  turn           // one Sync, Restore or Close at a time
 	leaving  sync.WaitGroup // old generations being removed
 
 	mu      sync.Mutex  // guards all below
@@ -86,24 +90,20 @@ func (h header) encode() []byte {
 	return append(b, h.chain[:]...)
 }
 
-func readHeader(txn *badger.Txn) (header, error) {
-	item, err := txn.Get(headerKey)
-	if errors.Is(err, badger.ErrKeyNotFound) {
+func readHeader(r kv.Reader) (header, error) {
+	b, version, err := r.Get(headerKey)
+	if errors.Is(err, kv.ErrNotFound) {
 		return header{}, nil
 	}
 	if err != nil {
 		return header{}, err
 	}
-	h := header{version: store.Version(item.Version())}
-	err = item.Value(func(b []byte) error {
-		if len(b) != 40 {
-			return fmt.Errorf("%w: a header of %d bytes", errMalformed, len(b))
-		}
-		h.time = time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()
-		copy(h.chain[:], b[8:])
-		return nil
-	})
-	return h, err
+	if len(b) != 40 {
+		return header{}, fmt.Errorf("%w: a header of %d bytes", errMalformed, len(b))
+	}
+	h := header{version: store.Version(version), time: time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()}
+	copy(h.chain[:], b[8:])
+	return h, nil
 }
 
 // Open opens the machine at its durable mark: Applied then says which entry of
@@ -122,8 +122,11 @@ func Open(cfg Config) (*Machine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	m := &Machine{cfg: cfg, log: cfg.Logger, changed: make(chan struct{})}
-	n, err := currentGeneration(cfg.Dir)
+	m := &Machine{cfg: cfg, log: cfg.Logger, volume: cfg.Volume, changed: make(chan struct{}), syncing: newTurn()}
+	if m.volume == nil {
+		m.volume = disk.New(disk.Config{Dir: cfg.Dir, MemtableBytes: cfg.MemtableBytes, Logger: cfg.Logger, Failed: m.failed})
+	}
+	n, err := m.volume.Current()
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +134,8 @@ func Open(cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(g.vouch(), m.adopt(g)); err != nil {
-		return nil, errors.Join(err, g.close())
+	if err := m.adopt(g); err != nil {
+		return nil, errors.Join(err, g.pair.Close())
 	}
 	return m, nil
 }
@@ -140,11 +143,11 @@ func Open(cfg Config) (*Machine, error) {
 // adopt makes a generation the one that is applied to and read, and loads what
 // Apply keeps in memory.
 func (m *Machine) adopt(g *generation) error {
-	at := g.marks.last
-	s := g.state.NewTransactionAt(at.index, false)
-	defer s.Discard()
-	h := g.history.NewTransactionAt(at.index, false)
-	defer h.Discard()
+	at := g.pair.Mark()
+	s := g.pair.At(kv.State, at.Index)
+	defer s.Close()
+	h := g.pair.At(kv.History, at.Index)
+	defer h.Close()
 	sessions, err := loadSessions(s)
 	if err != nil {
 		return fmt.Errorf("load the outcomes of transactions: %w", err)
@@ -153,14 +156,13 @@ func (m *Machine) adopt(g *generation) error {
 	if err != nil {
 		return fmt.Errorf("load the newest group's header: %w", err)
 	}
-	floor, err := read(h, userKey(store.RetentionFloor))
-	if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+	floor, _, err := h.Get(userKey(store.RetentionFloor))
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return fmt.Errorf("load the retention floor: %w", err)
 	}
-	head.version = store.Version(at.index)
+	head.version = store.Version(at.Index)
 	g.retain = newRetention(m.cfg.StateKeep, at, decodeFloor(floor))
-	g.state.SetDiscardTs(at.state)
-	g.history.SetDiscardTs(at.history)
+	g.pair.Discard(at.State, at.History)
 	m.sessions, m.tails = sessions, map[string]*tail{}
 	m.mu.Lock()
 	m.cur, m.head = g, head
@@ -170,38 +172,6 @@ func (m *Machine) adopt(g *generation) error {
 	m.mu.Unlock()
 	close(changed)
 	return nil
-}
-
-// openDatabase opens one database with every memory size set: Badger's defaults
-// take 5 memtables of 64 MB and 256 MB of cache. Writes are not synced, since
-// the raft log is; values stay in the tree, since Sync would not cover a value
-// log.
-func (m *Machine) openDatabase(dir string, c options.CompressionType, tables []uint64) (*badger.DB, error) {
-	if err := repair(dir, tables, m.log); err != nil {
-		return nil, fmt.Errorf("repair the database %s: %w", dir, err)
-	}
-	o := badger.DefaultOptions(dir).
-		WithLogger(badgerLog{m.log, m.failed}).
-		WithSyncWrites(false).
-		WithDetectConflicts(false).
-		WithMetricsEnabled(false).
-		WithMemTableSize(m.cfg.MemtableBytes).
-		WithNumMemtables(3).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(12).
-		WithNumCompactors(2).
-		WithCompression(c).
-		WithBaseTableSize(4 << 20).
-		WithBlockCacheSize(8 << 20).
-		WithIndexCacheSize(8 << 20).
-		WithValueThreshold(min(1<<20, m.cfg.MemtableBytes*15/100)).
-		WithValueLogFileSize(1 << 20).
-		WithNumVersionsToKeep(1) // of those at or below discardTs; all above it are kept
-	db, err := badger.OpenManaged(o)
-	if err != nil {
-		return nil, fmt.Errorf("open the database %s: %w", dir, err)
-	}
-	return db, nil
 }
 
 // Applied is the newest version that is visible.
@@ -250,7 +220,7 @@ func (m *Machine) Close() error {
 	defer m.syncing.Unlock()
 	<-m.retire(m.cur)
 	m.leaving.Wait()
-	return errors.Join(err, m.cur.close())
+	return errors.Join(err, m.cur.pair.Close())
 }
 
 // failed is told of a database that fails in the background.
@@ -260,33 +230,6 @@ func (m *Machine) failed(err error) {
 		m.cfg.Fatal(err)
 	}
 }
-
-// badgerLog passes Badger's warnings and errors on; its chatter is dropped. A
-// memtable that cannot be written as a table is heard of only here: Badger tries
-// again for ever, and its Close waits for that.
-type badgerLog struct {
-	*slog.Logger
-	failed func(error)
-}
-
-// Errorf implements badger.Logger.
-func (l badgerLog) Errorf(f string, a ...any) {
-	msg := strings.TrimSpace(fmt.Sprintf(f, a...))
-	if strings.HasPrefix(msg, "error flushing memtable") {
-		l.failed(errors.New("badger: " + msg))
-		return
-	}
-	l.Error("badger: " + msg)
-}
-
-// Warningf implements badger.Logger.
-func (l badgerLog) Warningf(f string, a ...any) { l.Warn("badger: " + fmt.Sprintf(f, a...)) }
-
-// Infof implements badger.Logger.
-func (badgerLog) Infof(string, ...any) {}
-
-// Debugf implements badger.Logger.
-func (badgerLog) Debugf(string, ...any) {}
 
 // Abandon makes Close leave the databases as they are, for a process that ends
 // because they failed.

@@ -7,12 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/disk"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 func testMachine(t *testing.T, dir string) *Machine {
@@ -144,7 +145,7 @@ func TestReplayIsTheSame(t *testing.T) {
 		}
 	}
 	version, _, chain := m.Head()
-	old := m.marks()
+	old := m.cur.pair.Mark() // the sync's, not yet that of Close
 	copied := t.TempDir()
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
@@ -152,13 +153,7 @@ func TestReplayIsTheSame(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	mk, err := openMarks(filepath.Join(copied, "gen-1", "mark"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(mk.write(old), mk.close()); err != nil { // as if the later sync had not been
-		t.Fatal(err)
-	}
+	setMark(t, copied, old) // as if the later sync had not been
 	m = testMachine(t, copied)
 	if m.Applied() != 20 {
 		t.Fatalf("opened at %d", m.Applied())
@@ -180,10 +175,16 @@ func TestReplayIsTheSame(t *testing.T) {
 	})
 }
 
-func (m *Machine) marks() mark {
-	m.syncing.Lock()
-	defer m.syncing.Unlock()
-	return m.cur.marks.last
+func setMark(t *testing.T, dir string, to kv.Mark) {
+	t.Helper()
+	v := disk.New(disk.Config{Dir: dir, MemtableBytes: 16 << 20, Logger: slog.New(slog.DiscardHandler)})
+	p, err := v.Open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.SetMark(to), p.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestChainDiffersWithWhatWasDecided(t *testing.T) {
@@ -392,29 +393,29 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 }
 
 func TestRetentionKeepsWhatIsRead(t *testing.T) {
-	r := newRetention(time.Minute, mark{}, 0)
+	r := newRetention(time.Minute, kv.Mark{}, 0)
 	at := func(v store.Version, s int) header { return header{version: v, time: time.Unix(int64(s), 0)} }
 	for i := 1; i <= 200; i++ {
 		r.note(at(store.Version(i), i))
 	}
 	r.floor = 150
-	m := r.next(mark{index: 180}, at(200, 200))
-	if m.state < 135 || m.state > 140 || m.history != 150 {
+	m := r.next(kv.Mark{Index: 180}, at(200, 200))
+	if m.State < 135 || m.State > 140 || m.History != 150 {
 		t.Errorf("nobody reads: %+v", m)
 	}
-	if r.low(store.State) != store.Version(m.state) || r.low(store.History) != 150 {
+	if r.low(store.State) != store.Version(m.State) || r.low(store.History) != 150 {
 		t.Errorf("low %d, %d", r.low(store.State), r.low(store.History))
 	}
-	r = newRetention(time.Minute, mark{}, 0)
+	r = newRetention(time.Minute, kv.Mark{}, 0)
 	for i := 1; i <= 200; i++ {
 		r.note(at(store.Version(i), i))
 	}
 	r.floor, r.readers[42] = 150, 1
-	if m := r.next(mark{index: 180}, at(200, 200)); m.state != 42 || m.history != 42 {
+	if m := r.next(kv.Mark{Index: 180}, at(200, 200)); m.State != 42 || m.History != 42 {
 		t.Errorf("passed an open view at 42: %+v", m)
 	}
-	r.readers, r.granted = map[store.Version]int{}, mark{}
-	if m := r.next(mark{index: 30}, at(200, 200)); m.state != 30 || m.history != 30 {
+	r.readers, r.granted = map[store.Version]int{}, kv.Mark{}
+	if m := r.next(kv.Mark{Index: 30}, at(200, 200)); m.State != 30 || m.History != 30 {
 		t.Errorf("passed the durable mark: %+v", m)
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"math/bits"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // A log's tree is kept as a frontier (the roots of its complete subtrees, from
@@ -86,15 +87,9 @@ type tail struct {
 	touched bool     // in the group being applied
 }
 
-// put is one write of a database.
-type put struct {
-	key, value []byte
-	deleted    bool
-}
-
 // extend adds a leaf and returns puts with the tiles and edges that changed. The
 // frontier is the caller's to write, once a group.
-func (t *tail) extend(puts []put, leaf []byte) []put {
+func (t *tail) extend(puts []kv.Write, leaf []byte) []kv.Write {
 	h, n := tlog.RecordHash(leaf), t.size
 	t.size++
 	puts = t.place(puts, 0, n, h)
@@ -111,25 +106,25 @@ func (t *tail) extend(puts []put, leaf []byte) []put {
 }
 
 // place puts the hash with number n of a tile level in its tile.
-func (t *tail) place(puts []put, level int, n uint64, h tlog.Hash) []put {
+func (t *tail) place(puts []kv.Write, level int, n uint64, h tlog.Hash) []kv.Write {
 	for len(t.tiles) <= level {
 		t.tiles = append(t.tiles, make([]byte, 0, tileWidth*hashBytes))
 	}
 	t.tiles[level] = append(t.tiles[level], h[:]...)
 	full := len(t.tiles[level]) == tileWidth*hashBytes
 	if full {
-		puts = append(puts, put{key: logKey(t.name, partTile, uint64(level), n/tileWidth), value: t.tiles[level]})
+		puts = append(puts, kv.Write{Key: logKey(t.name, partTile, uint64(level), n/tileWidth), Value: t.tiles[level]})
 		t.tiles[level] = make([]byte, 0, tileWidth*hashBytes)
 	}
 	if level > 0 {
-		puts = append(puts, put{key: logKey(t.name, partEdge, uint64(level)), value: append([]byte(nil), t.tiles[level]...)})
+		puts = append(puts, kv.Write{Key: logKey(t.name, partEdge, uint64(level)), Value: append([]byte(nil), t.tiles[level]...)})
 	}
 	return puts
 }
 
-// loadTail reads a log's end as a transaction sees it.
-func loadTail(txn *badger.Txn, name string) (*tail, error) {
-	l := &logView{txn: txn, name: name}
+// loadTail reads a log's end.
+func loadTail(r kv.Reader, name string) (*tail, error) {
+	l := &logView{reader: r, name: name}
 	f, err := l.load()
 	if err != nil {
 		return nil, err
@@ -147,12 +142,12 @@ func loadTail(txn *badger.Txn, name string) (*tail, error) {
 
 // load reads the frontier once.
 func (l *logView) load() (*frontier, error) {
-	if l.frontier != nil {
-		return l.frontier, nil
+	if l.frontier != nil || l.err != nil {
+		return l.frontier, l.err
 	}
-	b, err := read(l.txn, logKey(l.name, partFrontier))
+	b, _, err := l.reader.Get(logKey(l.name, partFrontier))
 	switch {
-	case errors.Is(err, badger.ErrKeyNotFound):
+	case errors.Is(err, kv.ErrNotFound):
 		l.frontier = &frontier{}
 	case err != nil:
 		return nil, err
@@ -179,7 +174,7 @@ func (l *logView) edge(level int) ([]byte, error) {
 	}
 	out := make([]byte, 0, have*hashBytes)
 	for seq := f.size - uint64(have); seq < f.size; seq++ {
-		b, err := read(l.txn, logKey(l.name, partLeaf, seq))
+		b, _, err := l.reader.Get(logKey(l.name, partLeaf, seq))
 		if err != nil {
 			return nil, l.broken(fmt.Sprintf("leaf %d", seq), err)
 		}
@@ -195,7 +190,7 @@ func (l *logView) edge(level int) ([]byte, error) {
 
 // hashes reads a stored run of at least n hashes.
 func (l *logView) hashes(key []byte, n int) ([]byte, error) {
-	b, err := read(l.txn, key)
+	b, _, err := l.reader.Get(key)
 	if err != nil {
 		return nil, l.broken("a tile", err)
 	}
@@ -231,13 +226,4 @@ func splitLeaf(b []byte) (time.Time, []byte, error) {
 		return time.Time{}, nil, fmt.Errorf("%w: a leaf of %d bytes", errMalformed, len(b))
 	}
 	return time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC(), b[8:], nil
-}
-
-// read returns a copy of a key's value.
-func read(txn *badger.Txn, key []byte) ([]byte, error) {
-	item, err := txn.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	return item.ValueCopy(nil)
 }

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
-
-	"github.com/dgraph-io/badger/v4"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // Restore replaces the databases by a staged snapshot, which from now on is what
@@ -34,8 +31,8 @@ func (m *Machine) Restore(r io.Reader, at store.Version) error {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if err := setGeneration(m.cfg.Dir, next.number); err != nil {
-		return errors.Join(err, next.close())
+	if err := m.volume.SetCurrent(next.number); err != nil {
+		return errors.Join(err, next.pair.Close())
 	}
 	if err := m.adopt(next); err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -43,7 +40,7 @@ func (m *Machine) Restore(r io.Reader, at store.Version) error {
 	idle := m.retire(old)
 	m.leaving.Go(func() {
 		<-idle
-		if err := errors.Join(old.close(), os.RemoveAll(old.dir)); err != nil {
+		if err := errors.Join(old.pair.Close(), m.volume.Remove(old.number)); err != nil {
 			m.log.Warn("the data from before the restore could not be removed", "error", err)
 		}
 	})
@@ -52,35 +49,30 @@ func (m *Machine) Restore(r io.Reader, at store.Version) error {
 
 // build makes a generation from a snapshot, durable but not current.
 func (m *Machine) build(number uint64, s *stageReader, head stageHead, at store.Version) (*generation, error) {
-	dir := generationDir(m.cfg.Dir, number)
-	if err := os.RemoveAll(dir); err != nil { // an interrupted restore
+	if err := m.volume.Remove(number); err != nil { // an interrupted restore
 		return nil, err
 	}
 	g, err := m.openGeneration(number)
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(g, s); err != nil {
-		return nil, errors.Join(err, g.close(), os.RemoveAll(dir))
+	if err := fill(g.pair, s); err != nil {
+		return nil, errors.Join(err, g.pair.Close(), m.volume.Remove(number))
 	}
-	tables, err := g.syncFiles()
+	err = g.pair.Sync()
+	if err == nil {
+		err = g.pair.SetMark(kv.Mark{Index: uint64(at), State: head.state, History: head.history})
+	}
 	if err != nil {
-		return nil, errors.Join(err, g.close())
-	}
-	if err := g.marks.write(mark{uint64(at), head.state, head.history, tables}); err != nil {
-		return nil, errors.Join(err, g.close())
+		return nil, errors.Join(err, g.pair.Close())
 	}
 	return g, nil
 }
 
-// fill writes the snapshot's records at their own versions. Such a batch is not
-// atomic, which nobody can see: the generation is not current.
-func fill(g *generation, s *stageReader) error {
-	var batches [2]*badger.WriteBatch
-	for i, db := range g.databases() {
-		batches[i] = db.NewManagedWriteBatch()
-		defer batches[i].Cancel()
-	}
+// fill writes the snapshot's records at their own versions.
+func fill(p kv.Pair, s *stageReader) error {
+	l := p.Load()
+	defer l.Abort()
 	for count := uint64(0); ; count++ {
 		b, err := s.next()
 		if err != nil {
@@ -90,29 +82,26 @@ func fill(g *generation, s *stageReader) error {
 			if err := s.finish(count); err != nil {
 				return err
 			}
-			return errors.Join(batches[0].Flush(), batches[1].Flush())
+			return l.Finish()
 		}
-		if err := fillOne(&batches, b); err != nil {
+		if err := fillOne(l, b); err != nil {
 			return err
 		}
 	}
 }
 
-func fillOne(batches *[2]*badger.WriteBatch, b []byte) error {
+func fillOne(l kv.Loader, b []byte) error {
 	r := &reader{b: b}
 	r.fixed(5)
-	db, key, version, deleted := r.uint(), slices.Clone(r.bytes()), r.uint(), r.uint()
-	value := slices.Clone(r.bytes())
+	db, key, version, deleted := r.uint(), r.bytes(), r.uint(), r.uint()
+	value := r.bytes()
 	if err := r.end(); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if db > 1 || version == 0 {
 		return fmt.Errorf("%w: database %d, version %d", ErrDamaged, db, version)
 	}
-	if deleted == 1 {
-		return batches[db].DeleteAt(key, version)
-	}
-	return batches[db].SetEntryAt(badger.NewEntry(key, value), version)
+	return l.Add(int(db), version, kv.Write{Key: key, Value: value, Deleted: deleted == 1})
 }
 
 // Boot is the newest life of a node that the outcomes know of, 0 = none. It is

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // retention knows how far back versions are kept and who still reads them. It
@@ -15,12 +16,12 @@ import (
 type retention struct {
 	keep    time.Duration
 	floor   store.Version // of history, from its replicated key
-	granted mark          // what may have been discarded
+	granted kv.Mark       // what may have been discarded
 	readers map[store.Version]int
 	samples []header // about one a second, over keep
 }
 
-func newRetention(keep time.Duration, at mark, floor store.Version) retention {
+func newRetention(keep time.Duration, at kv.Mark, floor store.Version) retention {
 	return retention{keep: keep, floor: floor, granted: at, readers: map[store.Version]int{}}
 }
 
@@ -40,15 +41,15 @@ func (r *retention) note(h header) {
 }
 
 // next fills in what may be discarded once the mark is at its index.
-func (r *retention) next(m mark, head header) mark {
-	bound := m.index
+func (r *retention) next(m kv.Mark, head header) kv.Mark {
+	bound := m.Index
 	for v := range r.readers {
 		bound = min(bound, uint64(v))
 	}
 	if len(r.samples) > 0 && head.time.Sub(r.samples[0].time) >= r.keep {
-		m.state = max(m.state, min(bound, uint64(r.samples[0].version)))
+		m.State = max(m.State, min(bound, uint64(r.samples[0].version)))
 	}
-	m.history = max(m.history, min(bound, uint64(r.floor)))
+	m.History = max(m.History, min(bound, uint64(r.floor)))
 	r.granted = m
 	return m
 }
@@ -56,9 +57,9 @@ func (r *retention) next(m mark, head header) mark {
 // low is the lowest version that a database can be read at.
 func (r *retention) low(db store.Database) store.Version {
 	if db == store.State {
-		return store.Version(r.granted.state)
+		return store.Version(r.granted.State)
 	}
-	return max(r.floor, store.Version(r.granted.history))
+	return max(r.floor, store.Version(r.granted.History))
 }
 
 func decodeFloor(b []byte) store.Version {
@@ -120,9 +121,7 @@ func (m *Machine) VersionAt(t time.Time) (store.Version, error) {
 	var failed error
 	from := uint64(max(low[1], 1))
 	n := sort.Search(int(uint64(top)-from+1), func(i int) bool { // the first version made after t
-		txn := g.history.NewTransactionAt(from+uint64(i), false)
-		defer txn.Discard()
-		h, err := readHeader(txn)
+		h, err := g.header(from + uint64(i))
 		if err != nil {
 			failed = err
 		}
@@ -131,8 +130,13 @@ func (m *Machine) VersionAt(t time.Time) (store.Version, error) {
 	if n == 0 || failed != nil {
 		return 0, failed
 	}
-	txn := g.history.NewTransactionAt(from+uint64(n)-1, false)
-	defer txn.Discard()
-	h, err := readHeader(txn)
+	h, err := g.header(from + uint64(n) - 1)
 	return h.version, err
+}
+
+// header is that of the newest group at or below a version.
+func (g *generation) header(v uint64) (header, error) {
+	r := g.pair.At(kv.History, v)
+	defer r.Close()
+	return readHeader(r)
 }

@@ -1,13 +1,13 @@
 package machine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // session is what the machine remembers of a node's present life, so that a
@@ -54,13 +54,13 @@ func (s *session) find(seq uint64) (Outcome, bool) {
 // begin prepares the session for a group of an origin. It returns false when
 // the origin is an earlier life of the node, whose transactions are all refused.
 // The deletes are the records of a life that has ended.
-func (s *session) begin(o Origin, puts []put) ([]put, bool) {
+func (s *session) begin(o Origin, puts []kv.Write) ([]kv.Write, bool) {
 	if o.Boot < s.boot {
 		return puts, false
 	}
 	if o.Boot > s.boot {
 		for _, r := range s.records {
-			puts = append(puts, put{key: outcomeKey(s.node, r.index), deleted: true})
+			puts = append(puts, kv.Write{Key: outcomeKey(s.node, r.index), Deleted: true})
 		}
 		*s = session{node: s.node, boot: o.Boot}
 	}
@@ -69,15 +69,15 @@ func (s *session) begin(o Origin, puts []put) ([]put, bool) {
 }
 
 // keep adds a group's record and drops the oldest that nobody can ask for.
-func (s *session) keep(r outcomeRecord, puts []put) []put {
+func (s *session) keep(r outcomeRecord, puts []kv.Write) []kv.Write {
 	drop := 0
 	for drop < len(s.records) && s.records[drop].highest < s.floor {
-		puts = append(puts, put{key: outcomeKey(s.node, s.records[drop].index), deleted: true})
+		puts = append(puts, kv.Write{Key: outcomeKey(s.node, s.records[drop].index), Deleted: true})
 		drop++
 	}
 	s.records = append(s.records[drop:], r)
 	s.highest = max(s.highest, r.highest)
-	return append(puts, put{key: outcomeKey(s.node, r.index), value: s.encode(&r)})
+	return append(puts, kv.Write{Key: outcomeKey(s.node, r.index), Value: s.encode(&r)})
 }
 
 // encode writes [1, boot, floor, time in ns, [[sequence, outcome]…]].
@@ -112,16 +112,13 @@ func (s *session) load(index uint64, b []byte) error {
 	return r.end()
 }
 
-// loadSessions reads all sessions as a transaction of the state database sees them.
-func loadSessions(txn *badger.Txn) (map[string]*session, error) {
+// loadSessions reads all sessions from the state database.
+func loadSessions(r kv.Reader) (map[string]*session, error) {
 	all := map[string]*session{}
-	o := badger.DefaultIteratorOptions
-	o.PrefetchValues = false
-	o.Prefix = []byte{kindOutcome}
-	it := txn.NewIterator(o)
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
-		k := it.Item().Key()
+	c := r.Scan(kv.Range{Prefix: []byte{kindOutcome}})
+	defer c.Close()
+	for c.Seek(nil); c.Valid(); c.Next() {
+		k := c.Key()
 		if len(k) < 11 {
 			return nil, fmt.Errorf("%w: outcome key of %d bytes", errMalformed, len(k))
 		}
@@ -132,7 +129,11 @@ func loadSessions(txn *badger.Txn) (map[string]*session, error) {
 			all[node] = s
 		}
 		index := binary.BigEndian.Uint64(k[len(k)-8:])
-		if err := it.Item().Value(func(v []byte) error { return s.load(index, v) }); err != nil {
+		v, err := c.Value()
+		if err == nil {
+			err = s.load(index, bytes.Clone(v))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("outcomes of node %s: %w", node, err)
 		}
 	}

@@ -54,7 +54,7 @@ func (m *Machine) StageSince(ctx context.Context, since store.Version, open func
 		return Head{}, parts, fmt.Errorf("%w: version %d is not in the past of version %d: the data were restored since", store.ErrInvalid, since, v)
 	}
 	head := Head{v, uint64(low[0]), uint64(low[1])}
-	for i, db := range g.databases() {
+	for i := range 2 {
 		w, err := open(Databases()[i])
 		if err != nil {
 			return head, parts, fmt.Errorf("stage: %w", err)
@@ -65,7 +65,7 @@ func (m *Machine) StageSince(ctx context.Context, since store.Version, open func
 		}
 		counted := &countingWriter{w: w}
 		out := bufio.NewWriterSize(counted, 1<<18)
-		n, err := stageDatabase(ctx, out, db, i, from, v)
+		n, err := stageDatabase(ctx, out, g.pair, i, from, v)
 		if err = errors.Join(err, out.Flush()); err != nil {
 			return head, parts, fmt.Errorf("stage: %w", err)
 		}

@@ -11,9 +11,8 @@ import (
 	"hash"
 	"io"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // A staged snapshot is
@@ -85,8 +84,8 @@ func (m *Machine) Stage(ctx context.Context, w io.Writer) (store.Version, error)
 		return 0, err
 	}
 	count := uint64(0)
-	for i, db := range g.databases() {
-		n, err := stageDatabase(ctx, out, db, i, 0, v)
+	for i := range 2 {
+		n, err := stageDatabase(ctx, out, g.pair, i, 0, v)
 		if err != nil {
 			return 0, fmt.Errorf("stage: %w", err)
 		}
@@ -112,38 +111,34 @@ func writeFrame(w *bufio.Writer, b []byte) error {
 }
 
 // stageDatabase writes the versions above since and up to v.
-func stageDatabase(ctx context.Context, w *bufio.Writer, db *badger.DB, i int, since, v store.Version) (uint64, error) {
-	if err := db.VerifyChecksum(); err != nil {
+func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since, v store.Version) (uint64, error) {
+	if err := p.Verify(i); err != nil {
 		return 0, err
 	}
-	t := db.NewTransactionAt(uint64(v), false)
-	defer t.Discard()
-	o := badger.DefaultIteratorOptions
-	o.PrefetchValues = false
-	o.AllVersions = true
-	o.SinceTs = uint64(since)
-	it := t.NewIterator(o)
-	defer it.Close()
+	r := p.At(i, uint64(v))
+	defer r.Close()
+	c := r.Scan(kv.Range{AllVersions: true, Since: uint64(since)})
+	defer c.Close()
 	var frame, last []byte
 	var lastVersion, count uint64
-	for it.Rewind(); it.Valid(); it.Next() {
-		item := it.Item()
-		if item.Version() == lastVersion && bytes.Equal(item.Key(), last) {
-			continue // the replay wrote it again
+	for c.Seek(nil); c.Valid(); c.Next() {
+		if c.Version() == lastVersion && bytes.Equal(c.Key(), last) || c.Version() <= uint64(since) {
+			continue // the replay wrote it again, or it is older
 		}
-		last, lastVersion = item.KeyCopy(last), item.Version()
+		last, lastVersion = append(last[:0], c.Key()...), c.Version()
 		if count++; count%1024 == 0 && ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		frame = appendBytes(appendUint(appendArray(frame[:0], 5), uint64(i)), item.Key())
+		frame = appendBytes(appendUint(appendArray(frame[:0], 5), uint64(i)), last)
 		deleted := uint64(0)
-		if item.IsDeletedOrExpired() {
+		if c.Deleted() {
 			deleted = 1
 		}
-		frame = appendUint(appendUint(frame, item.Version()), deleted)
-		if err := item.Value(func(b []byte) error { frame = appendBytes(frame, b); return nil }); err != nil {
-			return 0, fmt.Errorf("read key %q: %w", item.Key(), err)
+		value, err := c.Value()
+		if err != nil {
+			return 0, fmt.Errorf("read key %q: %w", last, err)
 		}
+		frame = appendBytes(appendUint(appendUint(frame, lastVersion), deleted), value)
 		if err := writeFrame(w, frame); err != nil {
 			return 0, err
 		}

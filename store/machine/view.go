@@ -1,16 +1,17 @@
 package machine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
 	"strings"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // View runs f on a snapshot at version v, 0 = the newest applied. The version
@@ -26,7 +27,7 @@ func (m *Machine) View(v store.Version, f func(store.Snapshot) error) error {
 	if past && v < low[1] {
 		return fmt.Errorf("%w: version %d was asked for, history begins at %d", store.ErrCompacted, v, low[1])
 	}
-	s := &snapshot{version: v, low: low, dbs: g.databases()}
+	s := &snapshot{version: v, low: low, pair: g.pair}
 	defer s.close()
 	return f(s)
 }
@@ -36,29 +37,29 @@ var _ store.Snapshot = (*snapshot)(nil)
 type snapshot struct {
 	version store.Version
 	low     [2]store.Version
-	dbs     [2]*badger.DB
-	txns    [2]*badger.Txn // opened when first used
+	pair    kv.Pair
+	readers [2]kv.Reader // opened when first used
 	head    header
 	known   bool // head was read
 }
 
 func (s *snapshot) close() {
-	for _, t := range s.txns {
-		if t != nil {
-			t.Discard()
+	for _, r := range s.readers {
+		if r != nil {
+			r.Close()
 		}
 	}
 }
 
-func (s *snapshot) txn(db store.Database) (*badger.Txn, error) {
+func (s *snapshot) reader(db store.Database) (kv.Reader, error) {
 	i := dbIndex(db)
 	if s.version < s.low[i] {
 		return nil, fmt.Errorf("%w: version %d of the state database, which begins at %d", store.ErrCompacted, s.version, s.low[i])
 	}
-	if s.txns[i] == nil {
-		s.txns[i] = s.dbs[i].NewTransactionAt(uint64(s.version), false)
+	if s.readers[i] == nil {
+		s.readers[i] = s.pair.At(i, uint64(s.version))
 	}
-	return s.txns[i], nil
+	return s.readers[i], nil
 }
 
 // Version implements store.Snapshot.
@@ -68,8 +69,8 @@ func (s *snapshot) Version() store.Version { return s.version }
 // which every other read of a damaged database reports.
 func (s *snapshot) Time() time.Time {
 	if !s.known {
-		if t, err := s.txn(store.History); err == nil {
-			if h, err := readHeader(t); err == nil {
+		if r, err := s.reader(store.History); err == nil {
+			if h, err := readHeader(r); err == nil {
 				s.head, s.known = h, true
 			}
 		}
@@ -83,22 +84,18 @@ func (s *snapshot) Get(k store.Key) (store.Item, error) {
 	if !ok {
 		return store.Item{}, fmt.Errorf("%w: key %q is in neither database", store.ErrInvalid, k)
 	}
-	t, err := s.txn(db)
+	r, err := s.reader(db)
 	if err != nil {
 		return store.Item{}, err
 	}
-	item, err := t.Get(userKey(k))
-	if errors.Is(err, badger.ErrKeyNotFound) {
+	b, v, err := r.Get(userKey(k))
+	if errors.Is(err, kv.ErrNotFound) {
 		return store.Item{}, store.ErrNotFound
 	}
 	if err != nil {
 		return store.Item{}, fmt.Errorf("read key %q: %w", k, err)
 	}
-	v, err := item.ValueCopy(nil)
-	if err != nil {
-		return store.Item{}, fmt.Errorf("read key %q: %w", k, err)
-	}
-	return store.Item{Key: k, Value: v, Version: store.Version(item.Version())}, nil
+	return store.Item{Key: k, Value: b, Version: store.Version(v)}, nil
 }
 
 // Scan implements store.Snapshot.
@@ -129,12 +126,12 @@ func (s *snapshot) scan(prefix, edge store.Key, back bool) iter.Seq2[store.Item,
 			dbs[0], dbs[1] = dbs[1], dbs[0]
 		}
 		for _, db := range dbs {
-			t, err := s.txn(db)
+			r, err := s.reader(db)
 			if err != nil {
 				yield(store.Item{}, err)
 				return
 			}
-			if !scanDatabase(t, prefix, edge, back, yield) {
+			if !scanDatabase(r, prefix, edge, back, yield) {
 				return
 			}
 		}
@@ -142,24 +139,20 @@ func (s *snapshot) scan(prefix, edge store.Key, back bool) iter.Seq2[store.Item,
 }
 
 // scanDatabase yields one database's part of a scan; false = stop.
-func scanDatabase(t *badger.Txn, prefix, edge store.Key, back bool, yield func(store.Item, error) bool) bool {
-	o := badger.DefaultIteratorOptions
-	o.PrefetchValues = false // values lie beside their keys; prefetching starts a goroutine for each
-	o.Reverse = back
-	o.Prefix = userKey(prefix)
-	it := t.NewIterator(o)
-	defer it.Close()
-	for it.Seek(scanFrom(prefix, edge, back)); it.ValidForPrefix(o.Prefix); it.Next() {
-		k := store.Key(it.Item().Key()[1:])
+func scanDatabase(r kv.Reader, prefix, edge store.Key, back bool, yield func(store.Item, error) bool) bool {
+	c := r.Scan(kv.Range{Prefix: userKey(prefix), Reverse: back})
+	defer c.Close()
+	for c.Seek(scanFrom(prefix, edge, back)); c.Valid(); c.Next() {
+		k := store.Key(c.Key()[1:])
 		if back && edge != "" && k >= edge || !back && k <= edge {
 			continue
 		}
-		v, err := it.Item().ValueCopy(nil)
+		v, err := c.Value()
 		if err != nil {
 			yield(store.Item{}, fmt.Errorf("read key %q: %w", k, err))
 			return false
 		}
-		if !yield(store.Item{Key: k, Value: v, Version: store.Version(it.Item().Version())}, nil) {
+		if !yield(store.Item{Key: k, Value: bytes.Clone(v), Version: store.Version(c.Version())}, nil) {
 			return false
 		}
 	}
@@ -186,24 +179,24 @@ func (s *snapshot) Sum(counter store.Key, window time.Duration) (int64, error) {
 	if !ok {
 		return 0, fmt.Errorf("%w: counter %q is in neither database", store.ErrInvalid, counter)
 	}
-	t, err := s.txn(db)
+	r, err := s.reader(db)
 	if err != nil {
 		return 0, err
 	}
-	return readCounter(t, counterKey(counter, window), bucket(window, s.Time()))
+	return readCounter(r, counterKey(counter, window), bucket(window, s.Time()))
 }
 
 // Log implements store.Snapshot.
 func (s *snapshot) Log(name string) store.Log {
-	t, err := s.txn(store.History)
-	return &logView{txn: t, name: name, err: err}
+	r, err := s.reader(store.History)
+	return &logView{reader: r, name: name, err: err}
 }
 
 var _ store.Log = (*logView)(nil)
 
-// logView is a log as a read transaction sees it.
+// logView is a log as a reader sees it.
 type logView struct {
-	txn      *badger.Txn
+	reader   kv.Reader
 	name     string
 	err      error // why nothing can be read
 	frontier *frontier
@@ -237,20 +230,16 @@ func (l *logView) Leaf(seq uint64) (store.Leaf, error) {
 	if seq >= f.size {
 		return store.Leaf{}, store.ErrNotFound
 	}
-	item, err := l.txn.Get(logKey(l.name, partLeaf, seq))
+	b, v, err := l.reader.Get(logKey(l.name, partLeaf, seq))
 	if err != nil {
 		return store.Leaf{}, l.broken(fmt.Sprintf("leaf %d", seq), err)
 	}
-	return leafOf(seq, item)
+	return leafOf(seq, b, v)
 }
 
-func leafOf(seq uint64, item *badger.Item) (store.Leaf, error) {
-	b, err := item.ValueCopy(nil)
-	if err != nil {
-		return store.Leaf{}, err
-	}
+func leafOf(seq uint64, b []byte, version uint64) (store.Leaf, error) {
 	t, data, err := splitLeaf(b)
-	return store.Leaf{Seq: seq, Version: store.Version(item.Version()), Time: t, Data: data}, err
+	return store.Leaf{Seq: seq, Version: store.Version(version), Time: t, Data: data}, err
 }
 
 // Leaves implements store.Log.
@@ -264,22 +253,23 @@ func (l *logView) Leaves(from uint64) iter.Seq2[store.Leaf, error] {
 		if from >= f.size {
 			return
 		}
-		o := badger.DefaultIteratorOptions
-		o.PrefetchValues = false
-		o.Prefix = logKey(l.name, partLeaf)
-		it := l.txn.NewIterator(o)
-		defer it.Close()
-		it.Seek(logKey(l.name, partLeaf, from))
+		c := l.reader.Scan(kv.Range{Prefix: logKey(l.name, partLeaf)})
+		defer c.Close()
+		c.Seek(logKey(l.name, partLeaf, from))
 		for seq := from; seq < f.size; seq++ {
-			if !it.Valid() || string(it.Item().Key()) != string(logKey(l.name, partLeaf, seq)) {
-				yield(store.Leaf{}, l.broken(fmt.Sprintf("leaf %d", seq), badger.ErrKeyNotFound))
+			if !c.Valid() || string(c.Key()) != string(logKey(l.name, partLeaf, seq)) {
+				yield(store.Leaf{}, l.broken(fmt.Sprintf("leaf %d", seq), kv.ErrNotFound))
 				return
 			}
-			leaf, err := leafOf(seq, it.Item())
+			b, err := c.Value()
+			var leaf store.Leaf
+			if err == nil {
+				leaf, err = leafOf(seq, bytes.Clone(b), c.Version())
+			}
 			if !yield(leaf, err) || err != nil {
 				return
 			}
-			it.Next()
+			c.Next()
 		}
 	}
 }

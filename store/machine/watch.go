@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"container/heap"
 	"context"
 	"fmt"
@@ -11,9 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // ring keeps the newest groups' writes in memory for watchers, so that following
@@ -30,7 +30,7 @@ type recent struct {
 	version store.Version
 	time    time.Time
 	bytes   int
-	raw     []userWrite
+	raw     []kv.Write
 	once    sync.Once
 	writes  []store.Write // sorted, made from raw by the first watcher that looks
 }
@@ -39,8 +39,8 @@ func (r *recent) sorted() []store.Write {
 	r.once.Do(func() {
 		r.writes = make([]store.Write, 0, len(r.raw))
 		for _, w := range r.raw {
-			out := store.Write{Key: store.Key(w.key[1:]), Value: w.value, Deleted: w.deleted}
-			if w.deleted {
+			out := store.Write{Key: store.Key(w.Key[1:]), Value: w.Value, Deleted: w.Deleted}
+			if w.Deleted {
 				out.Value = nil
 			}
 			r.writes = append(r.writes, out)
@@ -160,14 +160,14 @@ func (m *Machine) collect(prefix store.Key, from, top store.Version) ([]store.Ch
 			return nil, 0, fmt.Errorf("%w: changes after version %d were asked for, they are kept from %d on",
 				store.ErrCompacted, from, low[dbIndex(db)])
 		}
-		t := g.databases()[dbIndex(db)].NewTransactionAt(uint64(top), false)
-		err := p.read(t, prefix, from)
-		t.Discard()
+		r := g.pair.At(dbIndex(db), uint64(top))
+		err := p.read(r, prefix, from)
+		r.Close()
 		if err != nil {
 			return nil, 0, err
 		}
 	}
-	changes, err := p.changes(g.history)
+	changes, err := p.changes(g)
 	return changes, p.reached, err
 }
 
@@ -184,31 +184,26 @@ type versionWrite struct {
 	write   store.Write
 }
 
-func (p *pass) read(t *badger.Txn, prefix store.Key, from store.Version) error {
-	o := badger.DefaultIteratorOptions
-	o.PrefetchValues = false
-	o.AllVersions = true // with the deletes
-	o.SinceTs = uint64(from)
-	o.Prefix = userKey(prefix)
-	it := t.NewIterator(o)
-	defer it.Close()
+func (p *pass) read(r kv.Reader, prefix store.Key, from store.Version) error {
+	c := r.Scan(kv.Range{Prefix: userKey(prefix), AllVersions: true, Since: uint64(from)})
+	defer c.Close()
 	var last versionWrite
-	for it.Rewind(); it.Valid(); it.Next() {
-		item := it.Item()
-		v := store.Version(item.Version())
+	for c.Seek(nil); c.Valid(); c.Next() {
+		v := store.Version(c.Version())
 		if v <= from || v > p.reached {
 			continue
 		}
-		w := versionWrite{v, store.Write{Key: store.Key(item.Key()[1:]), Deleted: item.IsDeletedOrExpired()}}
+		w := versionWrite{v, store.Write{Key: store.Key(c.Key()[1:]), Deleted: c.Deleted()}}
 		if w.version == last.version && w.write.Key == last.write.Key {
 			continue // the replay wrote it again
 		}
 		last = w
 		if !w.write.Deleted {
-			var err error
-			if w.write.Value, err = item.ValueCopy(nil); err != nil {
+			b, err := c.Value()
+			if err != nil {
 				return fmt.Errorf("read key %q: %w", w.write.Key, err)
 			}
+			w.write.Value = bytes.Clone(b)
 		}
 		p.add(w)
 	}
@@ -240,7 +235,7 @@ func (p *pass) lowest() store.Version {
 func size(w versionWrite) int { return len(w.write.Key) + len(w.write.Value) + 64 }
 
 // changes groups what was found by version.
-func (p *pass) changes(history *badger.DB) ([]store.Change, error) {
+func (p *pass) changes(g *generation) ([]store.Change, error) {
 	sort.Slice(p.found, func(i, j int) bool {
 		a, b := p.found[i], p.found[j]
 		return a.version < b.version || a.version == b.version && a.write.Key < b.write.Key
@@ -248,9 +243,7 @@ func (p *pass) changes(history *badger.DB) ([]store.Change, error) {
 	var out []store.Change
 	for _, w := range p.found {
 		if len(out) == 0 || out[len(out)-1].Version != w.version {
-			t := history.NewTransactionAt(uint64(w.version), false)
-			h, err := readHeader(t)
-			t.Discard()
+			h, err := g.header(uint64(w.version))
 			if err != nil {
 				return nil, err
 			}

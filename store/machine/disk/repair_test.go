@@ -1,21 +1,46 @@
-package machine
+package disk
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4/table"
+
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
-// withTables returns the folder of a closed machine whose history has tables.
+func testVolume(dir string) *Volume {
+	return New(Config{Dir: dir, MemtableBytes: 2 << 20, Logger: slog.New(slog.DiscardHandler), Failed: func(error) {}})
+}
+
+func testPair(t *testing.T, dir string) *pair {
+	t.Helper()
+	p, err := testVolume(dir).Open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.(*pair)
+}
+
+// withTables returns the folder of a closed pair whose history has tables.
 func withTables(t *testing.T) (dir string, tables []string) {
 	dir = t.TempDir()
 	for i := range uint64(2) { // each close makes a table; the second start vouches for the first
-		m := testMachine(t, dir)
-		apply(t, m, i+1, group(i+1, 1, Entry{Seq: 1, Ops: put1("H/k", "v")}))
-		if err := m.Close(); err != nil {
+		p := testPair(t, dir)
+		w := []kv.Write{{Key: []byte("k"), Value: []byte("v")}}
+		if err := p.Commit(i+1, [2][]kv.Write{w, w}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.SetMark(kv.Mark{Index: i + 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,7 +56,7 @@ func TestAMissingTableThatTheMarkVouchesForIsRefused(t *testing.T) {
 	if err := os.Remove(tables[0]); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(Config{Dir: dir})
+	_, err := testVolume(dir).Open(1)
 	if err == nil || !strings.Contains(err.Error(), "restore a backup") {
 		t.Errorf("got %v", err)
 	}
@@ -45,8 +70,9 @@ func TestATableNewerThanTheMarkIsForgotten(t *testing.T) {
 	if err := os.Remove(newest); err != nil {
 		t.Fatal(err)
 	}
-	m := testMachine(t, dir)
-	for _, info := range m.cur.history.Tables() {
+	p := testPair(t, dir)
+	defer p.Close()
+	for _, info := range p.dbs[kv.History].Tables() {
 		if table.NewFilename(info.ID, filepath.Dir(newest)) == newest {
 			t.Error("it is still in the manifest")
 		}
@@ -60,5 +86,7 @@ func TestEmptyFilesOfAPowerCutAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testMachine(t, dir)
+	if err := testPair(t, dir).Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -1,4 +1,4 @@
-package machine
+package disk
 
 import (
 	"encoding/binary"

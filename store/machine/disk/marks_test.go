@@ -1,9 +1,11 @@
-package machine
+package disk
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 func TestMarkSurvivesATornWrite(t *testing.T) {
@@ -13,7 +15,7 @@ func TestMarkSurvivesATornWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(3) {
-		if err := m.write(mark{index: 100 + i, state: i}); err != nil {
+		if err := m.write(mark{Mark: kv.Mark{Index: 100 + i, State: i}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -45,8 +47,8 @@ func TestMarkSurvivesATornWrite(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if err == nil {
-			if m.last.index != c.want {
-				t.Errorf("%s: mark %d, want %d", c.name, m.last.index, c.want)
+			if m.last.Index != c.want {
+				t.Errorf("%s: mark %d, want %d", c.name, m.last.Index, c.want)
 			}
 			m.close()
 		}

@@ -1,0 +1,257 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/cloister-os/cloister/store/machine/kv"
+)
+
+var _ kv.Pair = (*pair)(nil)
+
+// pair is the two databases of a generation and the file with their mark.
+type pair struct {
+	dir     string
+	dbs     [2]*badger.DB
+	entries [2][]badger.Entry // of the commit under way, kept for the next
+
+	mu     sync.Mutex // guards all below
+	marks  *marks
+	tables [2][]uint64 // of level 0, as the last Sync found them
+}
+
+// names are the databases' folders.
+var names = [2]string{kv.State: "state", kv.History: "history"}
+
+// Open implements kv.Volume.
+func (v *Volume) Open(gen uint64) (kv.Pair, error) {
+	p := &pair{dir: v.path(gen)}
+	var err error
+	if p.marks, err = openMarks(filepath.Join(p.dir, "mark")); err != nil {
+		return nil, err
+	}
+	for i, c := range []options.CompressionType{kv.State: options.None, kv.History: options.Snappy} {
+		if p.dbs[i], err = v.openDatabase(filepath.Join(p.dir, names[i]), c, p.marks.last.tables[i]); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
+	if err := p.vouch(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// openDatabase opens one database with every memory size set: Badger's defaults
+// take 5 memtables of 64 MB and 256 MB of cache. Writes are not synced, since
+// the raft log is; values stay in the tree, since Sync would not cover a value
+// log.
+func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []uint64) (*badger.DB, error) {
+	if err := repair(dir, tables, v.cfg.Logger); err != nil {
+		return nil, fmt.Errorf("repair the database %s: %w", dir, err)
+	}
+	o := badger.DefaultOptions(dir).
+		WithLogger(badgerLog{v.cfg.Logger, v.cfg.Failed}).
+		WithSyncWrites(false).
+		WithDetectConflicts(false).
+		WithMetricsEnabled(false).
+		WithMemTableSize(v.cfg.MemtableBytes).
+		WithNumMemtables(3).
+		WithNumLevelZeroTables(4).
+		WithNumLevelZeroTablesStall(12).
+		WithNumCompactors(2).
+		WithCompression(c).
+		WithBaseTableSize(4 << 20).
+		WithBlockCacheSize(8 << 20).
+		WithIndexCacheSize(8 << 20).
+		WithValueThreshold(min(1<<20, v.cfg.MemtableBytes*15/100)).
+		WithValueLogFileSize(1 << 20).
+		WithNumVersionsToKeep(1) // of those at or below discardTs; all above it are kept
+	db, err := badger.OpenManaged(o)
+	if err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", dir, err)
+	}
+	return db, nil
+}
+
+// Commit implements kv.Pair. The databases write side by side.
+func (p *pair) Commit(version uint64, writes [2][]kv.Write) error {
+	var txns [2]*badger.Txn
+	for i, db := range p.dbs {
+		txns[i] = db.NewTransactionAt(version-1, true)
+		defer txns[i].Discard()
+		if err := p.fill(txns[i], i, writes[i]); err != nil {
+			return err
+		}
+	}
+	done := make(chan error, len(txns))
+	for _, t := range txns {
+		if err := t.CommitAt(version, func(err error) { done <- err }); err != nil {
+			return err
+		}
+	}
+	for range txns {
+		if err := <-done; err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *pair) fill(t *badger.Txn, db int, writes []kv.Write) error {
+	entries := slices.Grow(p.entries[db][:0], len(writes))[:len(writes)]
+	p.entries[db] = entries
+	for i, w := range writes {
+		if w.Deleted {
+			if err := t.Delete(w.Key); err != nil {
+				return err
+			}
+			continue
+		}
+		entries[i] = badger.Entry{Key: w.Key, Value: w.Value}
+		if err := t.SetEntry(&entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sync implements kv.Pair. Badger's own Sync covers the active memtable only and
+// a rotated one is not synced at all, so every memtable's file is synced here,
+// then the folder; tables are synced when Badger creates them.
+func (p *pair) Sync() error {
+	var tables [2][]uint64
+	for i, db := range p.dbs {
+		for _, t := range db.Tables() {
+			if t.Level == 0 {
+				tables[i] = append(tables[i], t.ID)
+			}
+		}
+		if err := syncMemtables(db.Opts().Dir); err != nil {
+			return fmt.Errorf("sync the database: %w", err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tables = tables // they are on disk with their names
+	return nil
+}
+
+// vouch takes the tables that closing and opening made into the mark.
+func (p *pair) vouch() error {
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.marks.last
+	if slices.Equal(p.tables[0], old.tables[0]) && slices.Equal(p.tables[1], old.tables[1]) {
+		return nil
+	}
+	return p.marks.write(mark{old.Mark, p.tables})
+}
+
+// Mark implements kv.Pair.
+func (p *pair) Mark() kv.Mark {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.marks.last.Mark
+}
+
+// SetMark implements kv.Pair.
+func (p *pair) SetMark(m kv.Mark) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.marks.write(mark{m, p.tables})
+}
+
+// Discard implements kv.Pair.
+func (p *pair) Discard(state, history uint64) {
+	p.dbs[kv.State].SetDiscardTs(state)
+	p.dbs[kv.History].SetDiscardTs(history)
+}
+
+// Verify implements kv.Pair. Badger's iterators end at a block that they cannot
+// read as if the table ended there.
+func (p *pair) Verify(db int) error { return p.dbs[db].VerifyChecksum() }
+
+// Bytes implements kv.Pair.
+func (p *pair) Bytes() int64 {
+	sum := int64(0)
+	for _, db := range p.dbs {
+		for _, t := range db.Tables() {
+			sum += int64(t.OnDiskSize)
+		}
+	}
+	return sum
+}
+
+// Close implements kv.Pair.
+func (p *pair) Close() error {
+	var errs []error
+	for _, db := range p.dbs {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(append(errs, p.marks.close())...)
+}
+
+// syncMemtables syncs the folder of a database and every memtable's file in it.
+// A file that vanishes meanwhile has become a table, which is on disk. The
+// folder comes last, so that it holds the tables as well.
+func syncMemtables(dir string) error {
+	all, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+// badgerLog passes Badger's warnings and errors on; its chatter is dropped. A
+// memtable that cannot be written as a table is heard of only here: Badger tries
+// again for ever, and its Close waits for that.
+type badgerLog struct {
+	*slog.Logger
+	failed func(error)
+}
+
+// Errorf implements badger.Logger.
+func (l badgerLog) Errorf(f string, a ...any) {
+	msg := strings.TrimSpace(fmt.Sprintf(f, a...))
+	if strings.HasPrefix(msg, "error flushing memtable") {
+		l.failed(errors.New("badger: " + msg))
+		return
+	}
+	l.Error("badger: " + msg)
+}
+
+// Warningf implements badger.Logger.
+func (l badgerLog) Warningf(f string, a ...any) { l.Warn("badger: " + fmt.Sprintf(f, a...)) }
+
+// Infof implements badger.Logger.
+func (badgerLog) Infof(string, ...any) {}
+
+// Debugf implements badger.Logger.
+func (badgerLog) Debugf(string, ...any) {}
