@@ -18,6 +18,9 @@ import (
 const (
 	limits store.Space = "H/budget-limit/" // dimension, id, period → storedLimit
 	held   store.Space = "S/budget-spent/" // dimension, id, period, its beginning → counter
+	// limitsChanged is one key, written with every change: its version is that of
+	// the newest one.
+	limitsChanged store.Space = "S/budget-limits-changed/"
 )
 
 // Dimension is one way to attribute cost.
@@ -119,6 +122,9 @@ type Ledger struct {
 	mu      sync.RWMutex // guards all below
 	limits  map[share][]dated
 	version store.Version // the limits were read at this version
+	watched store.Version // and all changes up to this one have come
+	moved   chan struct{} // closed and replaced when watched moves
+	follows bool          // Run is at work
 	known   map[store.Key]bool
 }
 
@@ -138,7 +144,7 @@ func NewLedger(ctx context.Context, st store.Store, logger *slog.Logger, now fun
 	if now == nil {
 		now = time.Now
 	}
-	l := &Ledger{store: st, logger: logger, now: now, limits: map[share][]dated{}, known: map[store.Key]bool{}}
+	l := &Ledger{store: st, logger: logger, now: now, limits: map[share][]dated{}, known: map[store.Key]bool{}, moved: make(chan struct{})}
 	if err := l.reload(ctx); err != nil {
 		return nil, fmt.Errorf("read the budget limits: %w", err)
 	}
@@ -208,8 +214,10 @@ func (l *Ledger) SetLimit(ctx context.Context, tx *store.Tx, limit Limit) error 
 		if err != nil {
 			return err
 		}
+		tx.Check(limit.key(), 0) // what was spent must not be counted by two
 		tx.Add(limit.counter(l.now()), spent, store.NoLimit, 0)
 	}
+	tx.Put(limitsChanged.Key(), nil)
 	tx.Put(limit.key(), encode(storedLimit{V: 1, Amount: limit.Amount}))
 	l.follow(tx, limit, false)
 	return tx.Err()
@@ -219,6 +227,7 @@ func (l *Ledger) SetLimit(ctx context.Context, tx *store.Tx, limit Limit) error 
 // from where it stood if the limit is set again in the same period.
 func (l *Ledger) RemoveLimit(tx *store.Tx, limit Limit) error {
 	tx.Delete(limit.key())
+	tx.Put(limitsChanged.Key(), nil)
 	l.follow(tx, limit, true)
 	return tx.Err()
 }
@@ -267,6 +276,8 @@ func (l *Ledger) Limits() []Limit {
 
 // Run follows the limits until the context ends. It must run on every node.
 func (l *Ledger) Run(ctx context.Context) error {
+	l.following(true)
+	defer l.following(false)
 	for {
 		err := l.watch(ctx)
 		if ctx.Err() != nil {
@@ -297,14 +308,63 @@ func (l *Ledger) watch(ctx context.Context) error {
 			}
 			l.note(dated{limit, change.Version, w.Deleted})
 		}
+		l.mu.Lock()
+		l.moveTo(change.Version)
+		l.mu.Unlock()
 	}
 	return store.ErrClosed
+}
+
+func (l *Ledger) following(is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.follows = is
+}
+
+// moveTo notes that all changes up to a version are known; mu is held.
+func (l *Ledger) moveTo(v store.Version) {
+	l.watched = max(l.watched, v)
+	close(l.moved)
+	l.moved = make(chan struct{})
+}
+
+// Changed is the version of the newest change of any limit in the snapshot.
+func (l *Ledger) Changed(s store.Snapshot) (store.Version, error) {
+	item, err := s.Get(limitsChanged.Key())
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	return item.Version, err
+}
+
+// CatchUp returns once every change up to the version counts here.
+func (l *Ledger) CatchUp(ctx context.Context, v store.Version) error {
+	for {
+		l.mu.RLock()
+		reached, follows, moved := l.watched, l.follows, l.moved
+		l.mu.RUnlock()
+		if reached >= v {
+			return nil
+		}
+		if !follows {
+			if err := l.reload(ctx); err != nil {
+				return fmt.Errorf("read the budget limits: %w", err)
+			}
+			continue
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (l *Ledger) reload(ctx context.Context) error {
 	found := map[share][]dated{}
 	var version store.Version
-	err := l.store.View(ctx, store.Fresh, func(s store.Snapshot) error {
+	// Local is enough: see CatchUp.
+	err := l.store.View(ctx, store.Local, func(s store.Snapshot) error {
 		version = s.Version()
 		for item, err := range s.Scan(limits.Prefix(), "") {
 			if err != nil {
@@ -324,7 +384,15 @@ func (l *Ledger) reload(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for of, list := range l.limits { // committed here while the store was read
+		for _, d := range list {
+			if d.version > version {
+				found[of] = append(slices.DeleteFunc(found[of], func(o dated) bool { return o.Period == d.Period }), d)
+			}
+		}
+	}
 	l.limits, l.version = found, version
+	l.moveTo(version)
 	return nil
 }
 

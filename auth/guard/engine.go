@@ -35,7 +35,12 @@ type Config struct {
 	Ledger   *budget.Ledger   // required
 	Node     string           // this node's name, for the record
 	Logger   *slog.Logger     // slog.Default() when nil
-	Now      func() time.Time // time.Now when nil
+	// Now is time.Now when nil. Nodes that share a store give a store.Clock, for a
+	// deadline that one sets another judges.
+	Now func() time.Time
+	// Leads says whether this node sweeps for all; nil = always. It is economy:
+	// two that sweep settle nothing twice.
+	Leads func() bool
 }
 
 // Guard is the door. Call Run to have what dead processes left settled, and Close
@@ -48,6 +53,8 @@ type Guard struct {
 	boot     string // tells this process from earlier ones on the node
 	logger   *slog.Logger
 	now      func() time.Time
+	leads    func() bool
+	recent   recency
 	batch    *batch
 }
 
@@ -62,7 +69,10 @@ func New(c Config) (*Guard, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	g := &Guard{store: c.Store, policies: c.Policies, ledger: c.Ledger, node: c.Node, boot: rand.Text(), logger: c.Logger, now: c.Now}
+	if c.Leads == nil {
+		c.Leads = func() bool { return true }
+	}
+	g := &Guard{store: c.Store, policies: c.Policies, ledger: c.Ledger, node: c.Node, boot: rand.Text(), logger: c.Logger, now: c.Now, leads: c.Leads}
 	g.batch = newBatch(g)
 	return g, nil
 }
@@ -104,7 +114,10 @@ func useCase(req Request) string {
 }
 
 // Decide implements Door.
-func (g *Guard) Decide(_ context.Context, req Request) error {
+func (g *Guard) Decide(ctx context.Context, req Request) error {
+	if err := g.Recent(ctx); err != nil {
+		return err
+	}
 	if d := g.decide(req); !d.Allow {
 		return &auth.DeniedError{Action: req.Action, Policies: d.Policies}
 	}
@@ -121,6 +134,9 @@ func (g *Guard) Begin(ctx context.Context, tx *store.Tx, req Request) (*Permit, 
 func (g *Guard) begin(ctx context.Context, tx *store.Tx, req Request, swept bool) (*Permit, error) {
 	if auth.HoldsSecret(req.Resource.ID + " " + req.Run + " " + req.UseCase) {
 		return nil, fmt.Errorf("%w: an API key was given where a name belongs: send it only as \"Authorization: Bearer\", and replace it, for it may have been seen", store.ErrInvalid)
+	}
+	if err := g.Recent(context.WithoutCancel(ctx)); err != nil { // who went away is refused on record all the same
+		return nil, err
 	}
 	d := g.decide(req)
 	if !d.Allow {

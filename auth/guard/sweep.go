@@ -3,7 +3,6 @@ package guard
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -61,24 +60,37 @@ func (g *Guard) leaveOpen(tx *store.Tx, p *Permit) store.Key {
 }
 
 // Run settles acts that nobody finished as in doubt, at what was set aside for
-// them: at once those that an earlier process of this node left, and others when
-// their time is over. It returns when the context ends.
+// them: at once those that an earlier process of this node left, and, on the node
+// that leads, others when their time is over. What a living process of any node
+// is still at is left alone. It returns when the context ends.
 func (g *Guard) Run(ctx context.Context) error {
-	if err := g.sweep(ctx, func(_ time.Time, act openAct) bool { return act.Node == g.node && act.Boot != g.boot }); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("settle what was left open: %w", err)
-	}
+	own := false // what this node left is settled
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		var err error
+		if !own {
+			err = g.sweepOwn(ctx)
+			own = err == nil
+		}
+		if err == nil && g.leads() {
+			err = g.Sweep(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			g.logger.Warn("Acts that were left open could not be settled yet.", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if err := g.Sweep(ctx); err != nil && ctx.Err() == nil {
-			g.logger.Warn("Acts that were left open could not be settled yet.", "error", err)
-		}
 	}
+}
+
+// sweepOwn settles what earlier processes of this node left: two processes are
+// never one node.
+func (g *Guard) sweepOwn(ctx context.Context) error {
+	return g.sweep(ctx, func(_ time.Time, act openAct) bool { return act.Node == g.node && act.Boot != g.boot })
 }
 
 // Sweep settles, once, the acts whose time is over.

@@ -4,7 +4,7 @@
 // fails to evaluate, or that is stored but cannot be read, refuses; a decision
 // takes no lock and touches no disk; a policy that was put or removed counts from
 // the next decision on this node, and on other nodes as soon as they have applied
-// it; 10,000 policies cost what 10 do, because only those whose scope can match
+// it (the guard sees to it that this is soon, see guard.Recent); 10,000 policies cost what 10 do, because only those whose scope can match
 // are evaluated (see index). Policies are Cedar; schema.cedarschema says what
 // they may speak of, and starter.cedar holds those that a new installation has.
 //
@@ -58,9 +58,11 @@ type Policies struct {
 
 	current atomic.Pointer[set]
 	dirty   atomic.Bool // changes is not empty
+	follows atomic.Bool // Run is at work
 
-	mu      sync.Mutex // guards changes and the replacement of current
-	changes []change   // committed, and not yet in current
+	mu      sync.Mutex    // guards what follows, and the replacement of current
+	changes []change      // committed, and not yet in current
+	moved   chan struct{} // closed and replaced when changes were noted
 }
 
 // New reads the policies from the store. Call Run to follow changes that other
@@ -69,7 +71,7 @@ func New(ctx context.Context, st store.Store, logger *slog.Logger) (*Policies, e
 	if logger == nil {
 		logger = slog.Default()
 	}
-	p := &Policies{store: st, logger: logger}
+	p := &Policies{store: st, logger: logger, moved: make(chan struct{})}
 	if err := p.reload(ctx); err != nil {
 		return nil, fmt.Errorf("read the policies: %w", err)
 	}

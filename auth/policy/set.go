@@ -89,6 +89,22 @@ func (s *set) with(changes []change) *set {
 	return newSet(byID, removed, version)
 }
 
+// since is what the set knows that happened after a version.
+func (s *set) since(v store.Version) []change {
+	var out []change
+	for id, c := range s.byID {
+		if c.Version > v {
+			out = append(out, change{id: id, policy: c, version: c.Version})
+		}
+	}
+	for id, removed := range s.removed {
+		if removed > v {
+			out = append(out, change{id: id, version: removed})
+		}
+	}
+	return out
+}
+
 // same reports whether a change says what is known already.
 func same(a, b *compiled) bool {
 	if a == nil || b == nil {

@@ -14,6 +14,9 @@ import (
 const (
 	policies store.Space = "H/policy/"
 	seeded   store.Space = "H/policies-seeded/" // one key: the starter policies were written once
+	// changed is one key, written with every change: its version is that of the
+	// newest one, so that a node knows with one look whether it has them all.
+	changed store.Space = "S/policies-changed/"
 )
 
 // stored is the value of a policy's key.
@@ -47,6 +50,7 @@ func (p *Policies) Put(tx *store.Tx, text string) (string, error) {
 		return "", fmt.Errorf("%w: there are already %d policies, remove some first", ErrInvalid, MaxPolicies)
 	}
 	tx.Put(policies.Key(c.ID), encode(stored{V: 1, Text: c.Text}))
+	tx.Put(changed.Key(), nil)
 	p.follow(tx, c.ID, c)
 	return c.ID, tx.Err()
 }
@@ -58,6 +62,7 @@ func (p *Policies) Remove(tx *store.Tx, id string) error {
 		return fmt.Errorf("policy %q: %w", id, store.ErrNotFound)
 	}
 	tx.Delete(policies.Key(id))
+	tx.Put(changed.Key(), nil)
 	p.follow(tx, id, nil)
 	return tx.Err()
 }
@@ -119,6 +124,8 @@ func (p *Policies) note(list ...change) {
 	defer p.mu.Unlock()
 	p.changes = append(p.changes, list...)
 	p.dirty.Store(true)
+	close(p.moved)
+	p.moved = make(chan struct{})
 }
 
 // now is the set with every noted change in it.
@@ -140,7 +147,9 @@ func (p *Policies) now() *set {
 func (p *Policies) reload(ctx context.Context) error {
 	byID := map[string]*compiled{}
 	var version store.Version
-	err := p.store.View(ctx, store.Fresh, func(s store.Snapshot) error {
+	// Local is enough: what comes after is watched, and whoever decides asks
+	// CatchUp first.
+	err := p.store.View(ctx, store.Local, func(s store.Snapshot) error {
 		version = s.Version()
 		for item, err := range s.Scan(policies.Prefix(), "") {
 			if err != nil {
@@ -157,8 +166,44 @@ func (p *Policies) reload(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.current.Store(newSet(byID, map[string]store.Version{}, version))
+	next := newSet(byID, map[string]store.Version{}, version)
+	if old := p.current.Load(); old != nil {
+		next = next.with(old.since(version)) // committed here while the store was read
+	}
+	p.current.Store(next)
 	return nil
+}
+
+// Changed is the version of the newest change of any policy in the snapshot.
+func (p *Policies) Changed(s store.Snapshot) (store.Version, error) {
+	item, err := s.Get(changed.Key())
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	return item.Version, err
+}
+
+// CatchUp returns once every change up to the version counts here.
+func (p *Policies) CatchUp(ctx context.Context, v store.Version) error {
+	for {
+		p.mu.Lock()
+		moved := p.moved
+		p.mu.Unlock()
+		if p.now().version >= v {
+			return nil
+		}
+		if !p.follows.Load() {
+			if err := p.reload(ctx); err != nil {
+				return fmt.Errorf("read the policies: %w", err)
+			}
+			continue
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // read decodes a stored policy. One that cannot be read is kept as broken, for to
@@ -195,6 +240,8 @@ func decode(id string, value []byte) (*compiled, error) {
 
 // Run follows the store until the context ends. It must run on every node.
 func (p *Policies) Run(ctx context.Context) error {
+	p.follows.Store(true)
+	defer p.follows.Store(false)
 	for {
 		err := p.watch(ctx)
 		if ctx.Err() != nil {
