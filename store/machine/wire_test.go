@@ -20,7 +20,7 @@ func sampleGroup() *Group {
 	tx.Add("S/n", math.MinInt64, store.NoLimit, time.Hour)
 	return &Group{
 		Time: time.Unix(1, 5).UTC(), Origins: []Origin{{"n1", 3, 4}, {"n2", math.MaxUint64, 0}},
-		Entries: []Entry{{0, 70000, tx.Ops()}, {1, 1, nil}},
+		Entries: []Entry{{Origin: 0, Seq: 70000, Ops: tx.Ops()}, {Origin: 1, Seq: 1}},
 	}
 }
 
