@@ -15,6 +15,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"time"
 )
 
 const (
@@ -30,6 +31,9 @@ type Disk struct {
 	all  []*entry
 	ops  int  // changes so far
 	dead bool // between a cut and the next mount every change fails
+	full bool // nothing can grow: see Fill
+	free int64
+	slow time.Duration // what a sync takes
 }
 
 // entry is a file or a folder.
@@ -60,7 +64,7 @@ type change struct {
 
 // New returns an empty disk.
 func New() *Disk {
-	d := &Disk{}
+	d := &Disk{free: spaceBytes / 2}
 	d.root = d.add(true)
 	return d
 }

@@ -207,6 +207,9 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 func (n *node) Create(ctx context.Context, name string, _, _ uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
 	var in *fs.Inode
 	errno := n.change(func() syscall.Errno {
+		if n.disk.full {
+			return syscall.ENOSPC
+		}
 		e := n.disk.add(false)
 		n.disk.rename(n.e, map[string]*entry{name: e})
 		in = n.child(ctx, e, out)
@@ -280,6 +283,9 @@ func (n *node) Read(_ context.Context, _ fs.FileHandle, b []byte, off int64) (fu
 // Write implements fs.NodeWriter.
 func (n *node) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
 	errno := n.change(func() syscall.Errno {
+		if n.disk.full && n.e.now.grows(off, len(data)) {
+			return syscall.ENOSPC
+		}
 		n.disk.write(n.e, write{off: off, data: slices.Clone(data)})
 		return 0
 	})
@@ -288,6 +294,7 @@ func (n *node) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64)
 
 // Fsync implements fs.NodeFsyncer, for files and folders.
 func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+	n.disk.wait()
 	return n.change(func() syscall.Errno {
 		n.e.sync()
 		return 0
@@ -301,6 +308,9 @@ func (n *node) Allocate(_ context.Context, _ fs.FileHandle, off, size uint64, mo
 		return syscall.EOPNOTSUPP
 	}
 	return n.change(func() syscall.Errno {
+		if n.disk.full {
+			return syscall.ENOSPC
+		}
 		if end := int64(off + size); mode&keepSize == 0 && end > n.e.now.size {
 			n.disk.write(n.e, write{size: end})
 		}
@@ -308,9 +318,12 @@ func (n *node) Allocate(_ context.Context, _ fs.FileHandle, off, size uint64, mo
 	})
 }
 
-// Statfs implements fs.NodeStatfser: there is always room.
+// Statfs implements fs.NodeStatfser.
 func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	out.Bsize, out.Frsize, out.Blocks, out.Bfree, out.Bavail = pageBytes, pageBytes, 1<<24, 1<<23, 1<<23
+	n.disk.mu.Lock()
+	defer n.disk.mu.Unlock()
+	free := uint64(n.disk.free / pageBytes)
+	out.Bsize, out.Frsize, out.Blocks, out.Bfree, out.Bavail = pageBytes, pageBytes, spaceBytes/pageBytes, free, free
 	out.NameLen = 255
 	return 0
 }
