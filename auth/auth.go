@@ -46,6 +46,9 @@ type Principal struct {
 	Scopes     []string   // keys: see Scopes
 	Sources    []string   // keys: the sources it may read; empty = none
 	OnBehalfOf *Principal // agents: whose rights bound theirs
+	// Session names the session that a person came by, so that what they started
+	// ends with it; never its token. Neither policy nor the record sees it.
+	Session string
 }
 
 // The scopes of an API key. What each one lets a key do is written in the

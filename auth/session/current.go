@@ -11,8 +11,12 @@ import (
 // Current is a principal that was authenticated earlier as it is now: a person
 // with today's roles, a key that still stands with its scopes and sources, and an
 // agent for whoever it acts for. What works for someone over time asks it before
-// each step. Someone who is no more is auth.ErrUnauthenticated.
+// each step. Someone who is no more, or has signed out of the session that they
+// came by, is auth.ErrUnauthenticated.
 func (s *Service) Current(ctx context.Context, p auth.Principal) (auth.Principal, error) {
+	if err := s.recent(ctx); err != nil {
+		return auth.Principal{}, fmt.Errorf("look whether who started this may still act: %w", err)
+	}
 	return s.current(ctx, p, 0)
 }
 
@@ -33,9 +37,14 @@ func (s *Service) current(ctx context.Context, p auth.Principal, depth int) (aut
 		p.OnBehalfOf = &behind
 		return p, err
 	case auth.User:
+		if err := s.signedIn(ctx, p); err != nil {
+			return auth.Principal{}, err
+		}
 		var row userRow
 		if found, err = s.row(ctx, users.Key(p.ID), &row); found {
-			return User{ID: p.ID, Name: row.Name, Roles: row.Roles}.Principal(), err
+			now := User{ID: p.ID, Name: row.Name, Roles: row.Roles}.Principal()
+			now.Session = p.Session
+			return now, err
 		}
 	case auth.APIKey:
 		var row keyRow
@@ -47,6 +56,19 @@ func (s *Service) current(ctx context.Context, p auth.Principal, depth int) (aut
 		return auth.Principal{}, err
 	}
 	return auth.Principal{}, fmt.Errorf("%w: who started this is no longer known here", auth.ErrUnauthenticated)
+}
+
+// signedIn refuses somebody who came by a session that is over.
+func (s *Service) signedIn(ctx context.Context, p auth.Principal) error {
+	if p.Session == "" {
+		return nil
+	}
+	var row sessionRow
+	found, err := s.row(ctx, sessions.Key(p.Session), &row)
+	if err == nil && (!found || row.User != p.ID || !s.now().Before(s.expires(row))) {
+		err = fmt.Errorf("%w: who started this has signed out", auth.ErrUnauthenticated)
+	}
+	return err
 }
 
 func (s *Service) row(ctx context.Context, k store.Key, row any) (found bool, err error) {

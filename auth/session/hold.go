@@ -3,16 +3,26 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/store"
 )
 
 // lookEvery is how soon a request ends after its credential has: a stream that
-// stays open for hours must not outlive the key that opened it.
-const lookEvery = time.Second
+// stays open for hours must not outlive the key that opened it. blindFor is how
+// long it may go on while nobody can say whether the credential is good: a node
+// that is cut off from the others has nothing to tell, and whoever listens finds
+// another one.
+const (
+	lookEvery = time.Second
+	blindFor  = 10 * time.Second
+)
+
+var errBlind = fmt.Errorf("this node does not reach the others: connect again, through another node if need be: %w", store.ErrBusy)
 
 type holdKey struct{}
 
@@ -24,6 +34,7 @@ type hold struct {
 	mu    sync.Mutex  // guards what follows
 	timer *time.Timer // nil until armed
 	over  bool
+	seen  time.Time // when the credential was last known to be good
 }
 
 // held returns the request with a hold on it. release must be called when the
@@ -51,6 +62,7 @@ func (h *hold) arm(look func(context.Context) error) {
 	if h.over || h.timer != nil {
 		return
 	}
+	h.seen = time.Now()
 	h.timer = time.AfterFunc(lookEvery, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lookEvery)
 		defer cancel()
@@ -62,7 +74,13 @@ func (h *hold) arm(look func(context.Context) error) {
 		case errors.Is(err, auth.ErrUnauthenticated):
 			h.over = true
 			h.end(err) // the request's context says why with context.Cause
+		case err != nil && time.Since(h.seen) > blindFor:
+			h.over = true
+			h.end(errBlind)
 		default: // a store that cannot be asked says nothing about the key
+			if err == nil {
+				h.seen = time.Now()
+			}
 			h.timer.Reset(lookEvery)
 		}
 	})

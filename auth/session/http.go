@@ -98,13 +98,18 @@ func (s *Service) bySession(ctx context.Context, token string) (auth.Principal, 
 		return auth.Principal{}, err
 	}
 	s.touch(ctx, item, row, s.now())
-	return User{ID: row.User, Name: user.Name, Roles: user.Roles}.Principal(), nil
+	p := User{ID: row.User, Name: user.Name, Roles: user.Roles}.Principal()
+	p.Session = hashPart(token)
+	return p, nil
 }
 
 // lookUp finds the session of a token, if it is good.
 func (s *Service) lookUp(ctx context.Context, token string) (item store.Item, row sessionRow, user userRow, err error) {
 	key := sessions.Key(hashPart(token))
 	found := false
+	if err := s.recent(ctx); err != nil {
+		return item, row, user, fmt.Errorf("look up the session: %w", err)
+	}
 	err = s.store.View(ctx, store.Local, func(snap store.Snapshot) (err error) {
 		if item, found, err = get(snap.Get, key, &row); err != nil || !found {
 			return err

@@ -64,7 +64,11 @@ func (s *Service) byKey(ctx context.Context, token string) (auth.Principal, erro
 		return auth.Principal{}, bad
 	}
 	var row keyRow
-	found, err := s.row(ctx, apiKeys.Key(id), &row)
+	err := s.recent(ctx)
+	found := false
+	if err == nil {
+		found, err = s.row(ctx, apiKeys.Key(id), &row)
+	}
 	if err != nil {
 		return auth.Principal{}, fmt.Errorf("look up the API key: %w", err)
 	}

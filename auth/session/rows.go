@@ -19,7 +19,7 @@ const (
 	userNames store.Space = "H/user-name/"  // canonical name → nameRow
 	setupDone store.Space = "H/setup-done/" // one key: an administrator was made
 	apiKeys   store.Space = "H/api-key/"    // id → keyRow
-	setupCode store.Space = "S/setup-code/" // one key → codeRow
+	setupCode store.Space = "S/setup-code/" // node → codeRow
 	sessions  store.Space = "S/session/"    // SHA-256 of the token → sessionRow
 	throttles store.Space = "S/throttle/"   // what, SHA-256 of whom → throttleRow
 )

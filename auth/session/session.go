@@ -6,7 +6,7 @@
 // throttle, policy and audit; attempts are counted before they are tried, so that
 // no number of connections guesses faster; secrets are stored as hashes only and
 // never logged; a revoked key or a closed session is refused by the very next
-// request.
+// request, and on every other node within a second.
 //
 // It may import store, auth, auth/guard and auth/audit.
 package session
@@ -39,10 +39,15 @@ type Config struct {
 	Store  store.Store      // required
 	Door   guard.Door       // required: keys are managed through it
 	Node   string           // this node's name, for the record
-	Now    func() time.Time // time.Now when nil
+	Now    func() time.Time // time.Now when nil; nodes that share a store give a store.Clock
 	Logger *slog.Logger     // slog.Default() when nil
 	Idle   time.Duration    // a session unused for this long ends; 12 hours when 0
 	Life   time.Duration    // a session this old ends; 7 days when 0
+	// Recent returns once Local views may be acted on: guard.Guard.Recent. nil =
+	// they always may.
+	Recent func(context.Context) error
+	// Leads says whether this node cleans up for all; nil = always.
+	Leads func() bool
 	// Refuse writes the answer to a request that Middleware refuses; an RFC 9457
 	// problem when nil. err is safe to show.
 	Refuse func(w http.ResponseWriter, r *http.Request, status int, err error)
@@ -57,6 +62,8 @@ type Service struct {
 	logger *slog.Logger
 	idle   time.Duration
 	life   time.Duration
+	recent func(context.Context) error
+	leads  func() bool
 	refuse func(w http.ResponseWriter, r *http.Request, status int, err error)
 	hasher *hasher
 }
@@ -66,7 +73,7 @@ func New(c Config) (*Service, error) {
 	if c.Store == nil || c.Door == nil {
 		return nil, errors.New("sessions need a store and the guard")
 	}
-	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, refuse: c.Refuse}
+	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, recent: c.Recent, leads: c.Leads, refuse: c.Refuse}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -78,6 +85,12 @@ func New(c Config) (*Service, error) {
 	}
 	if s.life <= 0 {
 		s.life = defaultLife
+	}
+	if s.recent == nil {
+		s.recent = func(context.Context) error { return nil }
+	}
+	if s.leads == nil {
+		s.leads = func() bool { return true }
 	}
 	if s.refuse == nil {
 		s.refuse = problem
@@ -128,12 +141,15 @@ func (s *Service) event(tx *store.Tx, action auth.Action, who audit.Actor, userI
 	return audit.Append(tx, rec)
 }
 
-// Run removes sessions and throttles that are over, until the context ends.
+// Run removes sessions and throttles that are over, on the node that leads, until
+// the context ends.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(cleanEvery)
 	defer tick.Stop()
 	for {
-		if err := s.Clean(ctx); err != nil && ctx.Err() == nil {
+		if !s.leads() {
+			// whoever leads does it
+		} else if err := s.Clean(ctx); err != nil && ctx.Err() == nil {
 			s.logger.Warn("Sessions that are over could not be removed yet.", "error", err)
 		}
 		select {

@@ -23,9 +23,44 @@ var (
 // theCode is whom attempts at the setup code are counted for: there is one code.
 const theCode = "the setup code"
 
+// AwaitSetup returns when setup has been done, on whichever node, or with the
+// context's error.
+func (s *Service) AwaitSetup(ctx context.Context) error {
+	for {
+		from := s.store.Applied()
+		done := false
+		err := s.store.View(ctx, store.Local, func(snap store.Snapshot) error {
+			_, err := snap.Get(setupDone.Key())
+			done = err == nil
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+		if done || err != nil {
+			return err
+		}
+		for change, err := range s.store.Watch(ctx, setupDone.Prefix(), from) {
+			if errors.Is(err, store.ErrCompacted) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			from = change.Version
+			if len(change.Writes) > 0 {
+				return nil
+			}
+		}
+	}
+}
+
 // SetupNeeded reports whether no administrator exists yet.
 func (s *Service) SetupNeeded(ctx context.Context) (bool, error) {
 	needed := false
+	if err := s.recent(ctx); err != nil {
+		return false, fmt.Errorf("look whether setup is complete: %w", err)
+	}
 	err := s.store.View(ctx, store.Local, func(snap store.Snapshot) error {
 		_, err := snap.Get(setupDone.Key())
 		needed = err == store.ErrNotFound
@@ -37,8 +72,10 @@ func (s *Service) SetupNeeded(ctx context.Context) (bool, error) {
 	return needed, err
 }
 
-// NewSetupCode makes the one-time setup code, stores its hash and returns it. An
-// unused earlier code stops working. After setup the error is ErrSetupDone.
+// NewSetupCode makes this node's one-time setup code, stores its hash and returns
+// it. An unused earlier code of this node stops working; those of other nodes do
+// not, and any of them is good on every node. After setup the error is
+// ErrSetupDone.
 func (s *Service) NewSetupCode(ctx context.Context) (string, error) {
 	text := rand.Text()[:20] // 100 bits
 	code := text[:5] + "-" + text[5:10] + "-" + text[10:15] + "-" + text[15:]
@@ -47,7 +84,7 @@ func (s *Service) NewSetupCode(ctx context.Context) (string, error) {
 		if _, err := u.Get(setupDone.Key()); err != store.ErrNotFound {
 			return either(err, ErrSetupDone)
 		}
-		u.Put(setupCode.Key(), encode(codeRow{V: 1, Hash: h[:]}))
+		u.Put(setupCode.Key(s.node), encode(codeRow{V: 1, Hash: h[:]}))
 		return s.event(u.Tx, eventCode, audit.Actor{Kind: auth.System, ID: s.node}, "", nil)
 	})
 	if err != nil {
@@ -110,15 +147,15 @@ func (s *Service) tryCode(ctx context.Context, code string) error {
 	if err != nil {
 		return err
 	}
-	var row codeRow
-	err = s.store.View(ctx, store.Fresh, func(snap store.Snapshot) error {
-		_, _, err := get(snap.Get, setupCode.Key(), &row)
+	right := false
+	err = s.store.View(ctx, store.Fresh, func(snap store.Snapshot) (err error) {
+		right, _, err = rightCode(snap, code)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if rightCode(row, code) {
+	if right {
 		tx := store.NewTx()
 		forCode().forgive(tx, from)
 		forAnyCode().forgive(tx, theCode)
@@ -136,9 +173,23 @@ func (s *Service) tryCode(ctx context.Context, code string) error {
 	return ErrSetupCode
 }
 
-func rightCode(row codeRow, code string) bool {
+// rightCode reports whether it is one of the nodes' codes, and where all of them
+// stand.
+func rightCode(s store.Snapshot, code string) (right bool, all []store.Item, err error) {
 	h := hashed(code)
-	return len(row.Hash) == len(h) && subtle.ConstantTimeCompare(h[:], row.Hash) == 1
+	for item, err := range s.Scan(setupCode.Prefix(), "") {
+		var row codeRow
+		if err == nil {
+			err = decode(item.Value, &row)
+		}
+		if err != nil {
+			return false, nil, err
+		}
+		all = append(all, item)
+		same := len(row.Hash) == len(h) && subtle.ConstantTimeCompare(h[:], row.Hash) == 1
+		right = right || same
+	}
+	return right, all, nil
 }
 
 // finishSetup makes the administrator, uses the code up and opens the session in
@@ -150,18 +201,21 @@ func (s *Service) finishSetup(ctx context.Context, code string, admin User, hash
 		if _, err := u.Get(setupDone.Key()); err != store.ErrNotFound {
 			return either(err, ErrSetupDone)
 		}
-		var row codeRow
-		if _, _, err := get(u.Get, setupCode.Key(), &row); err != nil {
+		right, codes, err := rightCode(u.Snapshot, code)
+		if err != nil {
 			return err
 		}
-		if !rightCode(row, code) {
+		if !right {
 			return ErrSetupCode
 		}
 		if _, err := u.Get(userNames.Key(admin.Name)); err != store.ErrNotFound {
 			return either(err, ErrSetupDone)
 		}
 		u.Put(setupDone.Key(), encode(nameRow{V: 1, ID: admin.ID}))
-		u.Delete(setupCode.Key())
+		for _, item := range codes {
+			u.Tx.Check(item.Key, item.Version)
+			u.Delete(item.Key)
+		}
 		u.Put(userNames.Key(admin.Name), encode(nameRow{V: 1, ID: admin.ID}))
 		u.Put(users.Key(admin.ID), encode(userRow{V: 1, Name: admin.Name, Roles: admin.Roles, Hash: hash, Created: s.now().Unix()}))
 		opened, token = s.open(u.Tx, admin)
