@@ -248,7 +248,7 @@ func (l *Log) run(ctx context.Context) error {
 	failing := false
 	for {
 		size, err := l.size(ctx)
-		if err == nil && (size >= lastSize+signRecords || size > lastSize && time.Since(lastSign) >= signEvery) {
+		if err == nil && l.leads() && (size >= lastSize+signRecords || size > lastSize && time.Since(lastSign) >= signEvery) {
 			var c Checkpoint
 			if c, _, err = l.sign(ctx, store.Local); err == nil {
 				lastSize, lastSign = c.Size, time.Now()

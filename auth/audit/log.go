@@ -26,6 +26,10 @@ type Config struct {
 	VerifierKey string      // the public half of Signer in the C2SP "vkey" form
 	Sealer      Sealer
 	Logger      *slog.Logger // nil = slog.Default
+	// Leads says whether this node signs for all; nil = always. It is economy:
+	// two that sign make one chain, for each checkpoint is kept on the condition
+	// that the one it continues is still the last.
+	Leads func() bool
 }
 
 // Log signs, reads and exports the audit log. It is safe for concurrent use.
@@ -33,6 +37,7 @@ type Log struct {
 	store  store.Store
 	sealer Sealer
 	logger *slog.Logger
+	leads  func() bool
 	key    atomic.Pointer[signingKey] // changed only by who has the turn
 
 	turn  chan struct{} // holds one token; who takes it may sign, and use begun
@@ -48,7 +53,10 @@ func New(c Config) (*Log, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	l := &Log{store: c.Store, sealer: c.Sealer, logger: c.Logger, turn: make(chan struct{}, 1)}
+	if c.Leads == nil {
+		c.Leads = func() bool { return true }
+	}
+	l := &Log{store: c.Store, sealer: c.Sealer, logger: c.Logger, leads: c.Leads, turn: make(chan struct{}, 1)}
 	l.key.Store(key)
 	l.turn <- struct{}{}
 	return l, nil
@@ -97,8 +105,9 @@ const (
 )
 
 // Run signs a checkpoint one second or 1,000 records after the last, whenever
-// the log grew, until the context ends (nil) or the log contradicts its own
-// last checkpoint (ErrForked) or key (ErrKey), which no retry heals.
+// the log grew, on the node that leads, until the context ends (nil) or the log
+// contradicts its own last checkpoint (ErrForked) or key (ErrKey), which no retry
+// heals.
 func (l *Log) Run(ctx context.Context) error {
 	return l.run(ctx)
 }
