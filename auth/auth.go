@@ -101,6 +101,8 @@ const (
 	RunRead       Action = "run.read"       // Run: its events and its result; attribute owner
 	SystemStatus  Action = "system.status"  // System
 	SessionManage Action = "session.manage" // System: one's own sessions
+	ClusterRead   Action = "cluster.read"   // System: the nodes and their certificates
+	ClusterManage Action = "cluster.manage" // System: invite, remove, move and certify nodes
 )
 
 // Resource is what is acted on.
@@ -132,6 +134,7 @@ func Actions() []Action {
 	return []Action{
 		Ask, SourceRead, SourceManage, SourceFetch, ModelInfer, ModelEmbed, ModelManage, ModelList,
 		AuditRead, AuditExport, KeyManage, PolicyRead, PolicyManage, RunRead, SystemStatus, SessionManage,
+		ClusterRead, ClusterManage,
 	}
 }
 

@@ -72,10 +72,7 @@ func choices(on string, pairs ...string) []view.Choice {
 
 func actionChoices(on string) []view.Choice {
 	out := choices(on, "", "Any")
-	for _, a := range []auth.Action{
-		auth.Ask, auth.SourceRead, auth.SourceManage, auth.SourceFetch, auth.ModelInfer, auth.ModelEmbed, auth.ModelManage, auth.ModelList,
-		auth.AuditRead, auth.AuditExport, auth.KeyManage, auth.PolicyRead, auth.PolicyManage, auth.RunRead, auth.SystemStatus, auth.SessionManage,
-	} {
+	for _, a := range auth.Actions() {
 		out = append(out, view.Choice{Value: string(a), Text: string(a), On: string(a) == on})
 	}
 	return out
