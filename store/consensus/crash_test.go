@@ -2,6 +2,7 @@ package consensus_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -22,12 +23,30 @@ func TestMain(m *testing.M) {
 // openChild opens the store of a life. Most lives have small memtables and move
 // the durable mark and cut the log often, so that a death finds these under way.
 func openChild(ctx context.Context, dir string, life int) (crash.Store, error) {
-	c := consensus.Config{Dir: dir, NodeID: "n1", ReserveBytes: -1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	c := consensus.Config{Dir: dir, NodeID: "n1", ReserveBytes: -1, Ring: ringOf(life), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if life%4 != 0 {
 		c.SyncEvery, c.SnapshotEntries = 30*time.Millisecond, 50
 		c.Machine.MemtableBytes = 2 << 20
 	}
 	return consensus.Open(ctx, c)
+}
+
+// ringOf gives every other life a new key. The last look, life 0, has them all.
+func ringOf(life int) lifeRing {
+	if life == 0 {
+		return 1000
+	}
+	return lifeRing(1 + life/2)
+}
+
+// lifeRing is a keyring by its active key.
+type lifeRing uint32
+
+func (r lifeRing) Active() (uint32, []byte) { k, _ := r.Key(uint32(r)); return uint32(r), k }
+
+func (r lifeRing) Key(id uint32) ([]byte, bool) {
+	k := sha256.Sum256([]byte{byte(id >> 8), byte(id)})
+	return k[:], id <= uint32(r)
 }
 
 // many is how often a test repeats its fault: the environment's word, or few.

@@ -96,7 +96,7 @@ func (c Config) withDefaults() Config {
 	if c.FreeBytes == nil {
 		c.FreeBytes = freeBytes
 	}
-	c.Machine.Dir, c.Machine.Logger = c.Dir, c.Logger
+	c.Machine.Dir, c.Machine.Logger, c.Machine.Ring = c.Dir, c.Logger, c.Ring
 	return c
 }
 

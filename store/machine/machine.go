@@ -11,8 +11,8 @@
 // It knows the five operations of store.Tx and nothing of their meaning, and
 // neither clock nor randomness. store/consensus drives it. What it keeps, it
 // keeps through store/machine/kv: Badger's files in truth (store/machine/disk), a
-// memory that forgets in simulations. It may import store and its own parts and,
-// of Cloister, nothing else.
+// memory that forgets in simulations. It may import store, store/sealed and its own
+// parts and, of Cloister, nothing else.
 package machine
 
 import (
@@ -27,6 +27,7 @@ import (
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/machine/disk"
 	"github.com/cloister-os/cloister/store/machine/kv"
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // Config says where a machine keeps its data.
@@ -46,6 +47,8 @@ type Config struct {
 	Fatal func(error)
 	// StateKeep is how long old versions of state keys are kept, 5 minutes when 0.
 	StateKeep time.Duration
+	// Ring encrypts the databases; nil leaves them plain.
+	Ring sealed.Ring
 	// Volume is where the data is kept, Badger's files in Dir when nil.
 	// Simulations give one that forgets.
 	Volume kv.Volume
@@ -124,7 +127,7 @@ func Open(cfg Config) (*Machine, error) {
 	}
 	m := &Machine{cfg: cfg, log: cfg.Logger, volume: cfg.Volume, changed: make(chan struct{}), syncing: newTurn()}
 	if m.volume == nil {
-		m.volume = disk.New(disk.Config{Dir: cfg.Dir, MemtableBytes: cfg.MemtableBytes, Logger: cfg.Logger, Failed: m.failed})
+		m.volume = disk.New(disk.Config{Dir: cfg.Dir, MemtableBytes: cfg.MemtableBytes, Logger: cfg.Logger, Ring: cfg.Ring, Failed: m.failed})
 	}
 	n, err := m.volume.Current()
 	if err != nil {

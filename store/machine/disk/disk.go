@@ -4,8 +4,8 @@
 // that Badger would not open is mended, as far as the durable mark does not vouch
 // for what is missing; where it does, opening is refused with a sentence.
 //
-// It may import store/machine/kv and, of Cloister, nothing else; it alone imports
-// Badger.
+// It may import store/machine/kv and store/sealed and, of Cloister, nothing else;
+// it alone imports Badger.
 package disk
 
 import (
@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/cloister-os/cloister/store/machine/kv"
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // Config says where a volume lies and how large its databases' memory is.
@@ -26,6 +27,7 @@ type Config struct {
 	Dir           string // holds CURRENT and gen-N; created when missing
 	MemtableBytes int64  // of each database; a Badger transaction may take 15 % of it
 	Logger        *slog.Logger
+	Ring          sealed.Ring // encrypts the databases; nil leaves them plain
 	// Failed is called when a database fails in the background, where no caller
 	// waits for an error. Closing it would then wait for ever.
 	Failed func(error)

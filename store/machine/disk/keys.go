@@ -22,6 +22,11 @@ import (
 const (
 	dataKeyAge = 40 * 365 * 24 * time.Hour // less than since 1970: a registry without a key gets one
 	maxKeyIDs  = 1024                      // keys of the ring that are tried
+
+	// indexBytes bounds the decrypted indexes of each database's tables (about 3 %
+	// of the data), which plain ones are read from the file for. Every read of a
+	// table whose index is not among them decrypts it again.
+	indexBytes = 32 << 20
 )
 
 // ErrKey is the kind of every error about a database's keys.
@@ -35,6 +40,9 @@ func wrappingKey(key []byte) []byte { return sealed.Derive(key, "badger") }
 func openKeys(dir string, ring sealed.Ring) ([]byte, error) {
 	if ring == nil {
 		return nil, nil
+	}
+	if err := MakeDir(dir); err != nil { // the registry's folder must not vanish from around it
+		return nil, err
 	}
 	id, key := ring.Active()
 	now, err := wrappedBy(dir, ring)
@@ -128,4 +136,40 @@ func writeKeys(dir string, keys *badger.KeyRegistry, key []byte) error {
 		return fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	return nil
+}
+
+// Rekey wraps the data keys of both databases by the ring's active key. They stay
+// open.
+func (p *pair) Rekey() error {
+	if p.ring == nil {
+		return nil
+	}
+	active, _ := p.ring.Active()
+	for _, name := range names {
+		dir := filepath.Join(p.dir, name)
+		now, err := wrappedBy(dir, p.ring)
+		if err == nil && now != active {
+			err = rewrap(dir, p.ring, now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Keys are the ids of the ring's keys that the databases need.
+func (p *pair) Keys() ([]uint32, error) {
+	if p.ring == nil {
+		return nil, nil
+	}
+	var ids []uint32
+	for _, name := range names {
+		id, err := wrappedBy(filepath.Join(p.dir, name), p.ring)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/cloister-os/cloister/store/machine/kv"
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 var _ kv.Pair = (*pair)(nil)
@@ -22,6 +23,7 @@ var _ kv.Pair = (*pair)(nil)
 // pair is the two databases of a generation and the file with their mark.
 type pair struct {
 	dir     string
+	ring    sealed.Ring
 	dbs     [2]*badger.DB
 	entries [2][]badger.Entry // of the commit under way, kept for the next
 
@@ -35,7 +37,7 @@ var names = [2]string{kv.State: "state", kv.History: "history"}
 
 // Open implements kv.Volume.
 func (v *Volume) Open(gen uint64) (kv.Pair, error) {
-	p := &pair{dir: v.path(gen)}
+	p := &pair{dir: v.path(gen), ring: v.cfg.Ring}
 	var err error
 	if p.marks, err = openMarks(filepath.Join(p.dir, "mark")); err != nil {
 		return nil, err
@@ -59,6 +61,10 @@ func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []ui
 	if err := repair(dir, tables, v.cfg.Logger); err != nil {
 		return nil, fmt.Errorf("repair the database %s: %w", dir, err)
 	}
+	key, err := openKeys(dir, v.cfg.Ring)
+	if err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", dir, err)
+	}
 	o := badger.DefaultOptions(dir).
 		WithLogger(badgerLog{v.cfg.Logger, v.cfg.Failed}).
 		WithSyncWrites(false).
@@ -72,11 +78,16 @@ func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []ui
 		WithCompression(c).
 		WithBaseTableSize(4 << 20).
 		WithBlockCacheSize(8 << 20).
-		WithIndexCacheSize(8 << 20).
+		WithIndexCacheSize(indexBytes).
+		WithEncryptionKey(key).
+		WithEncryptionKeyRotationDuration(dataKeyAge).
 		WithValueThreshold(min(1<<20, v.cfg.MemtableBytes*15/100)).
 		WithValueLogFileSize(1 << 20).
 		WithNumVersionsToKeep(1) // of those at or below discardTs; all above it are kept
 	db, err := badger.OpenManaged(o)
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) { // without a ring
+		err = fmt.Errorf("%w: it is encrypted", ErrKey)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", dir, err)
 	}
