@@ -2,13 +2,17 @@
 // its bytes, so it never changes, and a name in a transaction says exactly
 // which bytes were meant.
 //
-// It promises: when Put returns, the bytes and their name are durable, so the
-// transaction that names them may be applied; a crash leaves a whole blob or
-// none (and at most a temporary file, removed by the next Open); a read never
-// returns bytes that do not belong to the name. One blob may hold at most
-// Config.MaxBytes.
+// It promises: when Put returns, the bytes and their name are durable here, and
+// when Secure returns, on min(2, voters) nodes, so the transaction that names
+// them may be applied; a crash leaves a whole blob or none (and at most a
+// temporary file, removed by the next Open); a read never returns bytes that do
+// not belong to the name, and mends what is missing or damaged from another node
+// (Remote); what was put lately is not deleted, named or not (DeleteOlder).
 //
-// It may import nothing of Cloister.
+// Package exchange carries blobs between nodes, package replica decides which
+// node holds which.
+//
+// It may import store.
 package blob
 
 import (
@@ -18,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // The ways a blob can fail.
@@ -65,6 +70,11 @@ type Store struct {
 	dir      string
 	maxBytes int64
 	writable func() error // why nothing may be written now; see Reserve
+	remote   Remote       // nil = a node alone; see Join
+
+	// life is read-held while a Put finds that a blob is there and says that it
+	// was put again, and held while one is deleted for its age.
+	life sync.RWMutex
 
 	mu       sync.Mutex
 	verified map[Hash]stamp // files found whole since Open, as they were then
@@ -89,7 +99,7 @@ func Open(dir string, options ...Option) (*Store, error) {
 	if err := os.RemoveAll(s.tmp()); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
-	if err := os.MkdirAll(s.tmp(), 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(s.tmp(), 0o700), s.sweepPartials(time.Now().Add(-stalePartial))); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
 	if err := syncFolder(dir); err != nil {

@@ -19,6 +19,18 @@ type input struct {
 	*io.SectionReader
 	file  *os.File
 	stamp stamp
+	pace  func(bytes int) error // when set, called after each Read
+}
+
+// Read implements io.Reader.
+func (in *input) Read(b []byte) (int, error) {
+	n, err := in.SectionReader.Read(b)
+	if in.pace != nil && n > 0 {
+		if paceErr := in.pace(n); paceErr != nil {
+			return n, paceErr
+		}
+	}
+	return n, err
 }
 
 // Close closes the file.

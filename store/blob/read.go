@@ -12,9 +12,27 @@ import (
 	"time"
 )
 
+// File is a blob opened for reading.
+type File interface {
+	io.ReadSeekCloser
+	io.ReaderAt
+}
+
 // Open opens a blob for reading, after all of its bytes were found to match its
 // name (once for each file as it stands, then remembered).
-func (s *Store) Open(h Hash) (io.ReadSeekCloser, int64, error) {
+func (s *Store) Open(h Hash) (f File, size int64, err error) {
+	err = s.whole(h, func() error {
+		f, size, err = s.OpenLocal(h)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return f, size, nil
+}
+
+// OpenLocal is Open of what this node holds, without asking another.
+func (s *Store) OpenLocal(h Hash) (File, int64, error) {
 	f, err := s.openFile(s.path(h))
 	if gone(err) {
 		return nil, 0, fmt.Errorf("%w: %s", ErrNotFound, h)
@@ -28,9 +46,33 @@ func (s *Store) Open(h Hash) (io.ReadSeekCloser, int64, error) {
 	return f, f.Size(), nil
 }
 
+// Verify reads every byte of a blob that this node holds, whatever is known of
+// it, and returns its size. What it reads passes through pace, which may wait.
+func (s *Store) Verify(h Hash, pace func(bytes int) error) (int64, error) {
+	f, err := s.openFile(s.path(h))
+	if gone(err) {
+		return 0, fmt.Errorf("%w: %s", ErrNotFound, h)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read blob %s: %w", h, s.damage(err))
+	}
+	defer f.Close()
+	s.forget(h)
+	f.pace = pace
+	return f.Size(), s.verify(f, h)
+}
+
 // ReadRange returns the bytes [start, end) of a blob.
-func (s *Store) ReadRange(h Hash, start, end int64) ([]byte, error) {
-	f, size, err := s.Open(h)
+func (s *Store) ReadRange(h Hash, start, end int64) (b []byte, err error) {
+	err = s.whole(h, func() error {
+		b, err = s.readRange(h, start, end)
+		return err
+	})
+	return b, err
+}
+
+func (s *Store) readRange(h Hash, start, end int64) ([]byte, error) {
+	f, size, err := s.OpenLocal(h)
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +80,8 @@ func (s *Store) ReadRange(h Hash, start, end int64) ([]byte, error) {
 	if start < 0 || end < start || end > size {
 		return nil, fmt.Errorf("read blob %s: there are no bytes [%d, %d) in %d bytes", h, start, end, size)
 	}
-	if _, err := f.Seek(start, io.SeekStart); err != nil {
-		return nil, fmt.Errorf("read blob %s: %w", h, err)
-	}
 	b := make([]byte, end-start)
-	if _, err := io.ReadFull(f, b); err != nil {
+	if _, err := io.ReadFull(io.NewSectionReader(f, start, end-start), b); err != nil {
 		return nil, fmt.Errorf("read blob %s: %w", h, s.damage(err))
 	}
 	return b, nil
@@ -69,12 +108,19 @@ func (s *Store) Has(h Hash) bool {
 	return err == nil
 }
 
+// Size is the size of a blob that this node holds; its bytes are not looked at.
+func (s *Store) Size(h Hash) (int64, error) {
+	size, _, err := s.stat(s.path(h))
+	if gone(err) {
+		return 0, fmt.Errorf("%w: %s", ErrNotFound, h)
+	}
+	return size, err
+}
+
 // Delete removes a blob; removing what is not there is no error. The caller
 // knows that no kept version names it.
 func (s *Store) Delete(h Hash) error {
-	s.mu.Lock()
-	delete(s.verified, h)
-	s.mu.Unlock()
+	s.forget(h)
 	err := os.Remove(s.path(h))
 	if gone(err) {
 		return nil
@@ -83,6 +129,22 @@ func (s *Store) Delete(h Hash) error {
 		return fmt.Errorf("delete blob %s: %w", h, err)
 	}
 	return syncFolder(s.folder(h))
+}
+
+// DeleteOlder is Delete unless the blob was put, or put again, since a time. It
+// reports whether the blob is gone: a Put that has returned since then is never
+// undone.
+func (s *Store) DeleteOlder(h Hash, than time.Time) (bool, error) {
+	s.life.Lock()
+	defer s.life.Unlock()
+	_, changed, err := s.stat(s.path(h))
+	if gone(err) {
+		return true, nil
+	}
+	if err != nil || !changed.Before(than) {
+		return false, err
+	}
+	return true, s.Delete(h)
 }
 
 // List yields the name and size of every blob, in the order of their names.
