@@ -7,7 +7,7 @@
 // key is never replaced by a new one over data that the old one sealed.
 //
 // Today's seal is a file, meant for development and for single machines whose
-// disk is encrypted. It may import nothing of Cloister.
+// disk is encrypted. It may import store/sealed.
 package seal
 
 import (
