@@ -145,7 +145,7 @@ func until(t *testing.T, what string, done func() bool) {
 func TestARotationDropsTheOldKeyWhenNothingNeedsIt(t *testing.T) {
 	dir := t.TempDir()
 	r := ringAt(t, openAt(t, dir), "n")
-	a, b := &shelf{ring: r, items: []uint32{1, 1}}, &shelf{ring: r, items: []uint32{1}, fail: 1}
+	a, b := &shelf{ring: r, items: []uint32{1, 1}}, &shelf{ring: r, items: []uint32{1}, fail: 2}
 	rot := NewRotation(r, slog.New(slog.DiscardHandler), Named{"papers", a}, Named{"books", b})
 	if s := rot.Status(); s.Rotating || s.Active.ID != 1 {
 		t.Errorf("%+v", s)
