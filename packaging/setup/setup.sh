@@ -16,7 +16,7 @@ if [ -z "$have_go" ] || [ "$(printf '%s\n%s\n' "$need_go" "$have_go" | sort -V |
 fi
 
 packages="gcc g++ libc6-dev nlohmann-json3-dev libstb-dev python3-pip"
-[ "$stage" = test ] && packages="$packages chromium iproute2 python3-venv fonts-dejavu-core"
+[ "$stage" = test ] && packages="$packages chromium iproute2 util-linux python3-venv fonts-dejavu-core slapd samba samba-ad-dc samba-dsdb-modules samba-ad-provision winbind python3-samba"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
   echo "This is not a Debian machine, so nothing was installed. If the build fails, it lacks one of: $packages"
