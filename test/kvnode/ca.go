@@ -18,6 +18,9 @@ import (
 	"time"
 )
 
+// testCluster is the id of every cluster of kvnodes.
+const testCluster = "test"
+
 // authority is the test's CA. Every kvnode holds its key and issues its own
 // certificates, so a cluster starts without the product's exchange of tokens.
 type authority struct {
@@ -95,10 +98,10 @@ func (a *authority) issue(id string, ips ...net.IP) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	cert := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: id},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: id, SerialNumber: "0"},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		DNSNames: []string{id, "localhost"}, IPAddresses: ips,
-		URIs:        []*url.URL{{Scheme: "cloister", Host: "test", Path: "/node/" + id}},
+		URIs:        []*url.URL{{Scheme: "cloister", Host: testCluster, Path: "/node/" + id}},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}

@@ -106,6 +106,9 @@ const once store.Key = "S/once/"
 
 // tx applies a transaction.
 func (n *node) tx(ctx context.Context, in wire.Tx) (wire.Done, error) {
+	if out, done := n.spoilTx(ctx, &in); done {
+		return out, nil
+	}
 	tx, err := build(in)
 	if err != nil {
 		return wire.Done{}, err
@@ -179,7 +182,7 @@ func build(in wire.Tx) (*store.Tx, error) {
 // read reads everything at one version.
 func (n *node) read(ctx context.Context, in wire.Read) (wire.View, error) {
 	at := store.Fresh
-	if in.Local {
+	if in.Local || n.cfg.bug == bugStale {
 		at = store.Local
 		if err := n.reach(ctx, in.Least); err != nil {
 			return wire.View{}, err

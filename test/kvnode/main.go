@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -59,6 +60,7 @@ type config struct {
 	sync        string
 	entries     uint64
 	sealed      bool
+	bug         string
 }
 
 func (c *config) parse(args []string) error {
@@ -75,7 +77,11 @@ func (c *config) parse(args []string) error {
 	f.StringVar(&c.sync, "sync", "", "`duration` between syncs of the databases, empty = the default")
 	f.Uint64Var(&c.entries, "entries", 0, "`entries` after which the log is cut, 0 = the default")
 	f.BoolVar(&c.sealed, "sealed", false, "encrypt what is on disk")
+	f.StringVar(&c.bug, "bug", "", "a fault on `purpose`, for tests of tests: "+strings.Join(bugs[1:], ", "))
 	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if err := checkBug(c.bug); err != nil {
 		return err
 	}
 	if c.dir == "" || c.id == "" || c.ca == "" {

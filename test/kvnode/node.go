@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cloister-os/cloister/node/cluster"
 	"github.com/cloister-os/cloister/store/consensus"
 )
 
@@ -21,11 +22,12 @@ type node struct {
 	cfg    config
 	log    *slog.Logger
 	ca     *authority
-	peers  *peers
+	port   *cluster.Port
 	store  *consensus.Node
 	server *http.Server
 	terms  atomic.Int64
-	failed chan error // why the front ended by itself
+	offset atomic.Int64 // of the clock, nanoseconds
+	failed chan error   // why the front ended by itself
 	done   chan struct{}
 }
 
@@ -41,7 +43,7 @@ func open(ctx context.Context, c config, log *slog.Logger) (_ *node, err error) 
 		return nil, fmt.Errorf("open the test CA: %w", err)
 	}
 	if c.peer != "" {
-		if n.peers, err = listenPeers(n.ca, c.id, c.peer); err != nil {
+		if err := n.openPort(); err != nil {
 			return nil, err
 		}
 	}
@@ -53,7 +55,21 @@ func open(ctx context.Context, c config, log *slog.Logger) (_ *node, err error) 
 		return nil, err
 	}
 	go n.countTerms()
+	go n.followClock()
 	return n, n.serve()
+}
+
+// openPort opens the product's peer port under the test's CA.
+func (n *node) openPort() error {
+	cert, err := n.ca.issue(n.cfg.id)
+	if err != nil {
+		return err
+	}
+	n.port, err = cluster.Open(cluster.Config{
+		Address: n.cfg.peer, Cluster: testCluster, Node: n.cfg.id, CA: n.ca.cert, Logger: n.log, Program: "kvnode", Now: n.now,
+		Certificate: func() (*tls.Certificate, error) { return &cert, nil },
+	})
+	return err
 }
 
 func (n *node) storeConfig() (consensus.Config, error) {
@@ -62,8 +78,8 @@ func (n *node) storeConfig() (consensus.Config, error) {
 		Address: n.cfg.peer, Found: n.cfg.found,
 		ReserveBytes: n.cfg.reserve, QueueBytes: n.cfg.queue, SnapshotEntries: n.cfg.entries,
 	}
-	if n.peers != nil {
-		c.Peers = n.peers
+	if n.port != nil {
+		c.Peers = n.port
 	}
 	if n.cfg.sync != "" {
 		d, err := time.ParseDuration(n.cfg.sync)
@@ -72,7 +88,7 @@ func (n *node) storeConfig() (consensus.Config, error) {
 		}
 		c.SyncEvery = d
 	}
-	return c, os.MkdirAll(c.Dir, 0o700)
+	return c, nil
 }
 
 func (n *node) serve() error {
@@ -86,7 +102,6 @@ func (n *node) serve() error {
 	}
 	l, err := tls.Listen("tcp", n.cfg.listen, &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"},
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: n.ca.pool,
 	})
 	if err != nil {
 		return err
@@ -107,8 +122,8 @@ func (n *node) close() error {
 	if n.store != nil {
 		err = errors.Join(err, n.store.Close())
 	}
-	if n.peers != nil {
-		err = errors.Join(err, n.peers.close())
+	if n.port != nil {
+		err = errors.Join(err, n.port.Close())
 	}
 	return err
 }
@@ -127,6 +142,25 @@ func (n *node) countTerms() {
 		case <-n.done:
 			return
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// now is the node's clock.
+func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.offset.Load())) }
+
+// followClock keeps the offset of the clock as its file says.
+func (n *node) followClock() {
+	for n.cfg.clock != "" {
+		if b, err := os.ReadFile(n.cfg.clock); err == nil {
+			if d, err := time.ParseDuration(string(b)); err == nil {
+				n.offset.Store(int64(d))
+			}
+		}
+		select {
+		case <-n.done:
+			return
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -125,6 +125,13 @@ func (h *History) See(s wire.Status) {
 	h.Sights = append(h.Sights, Sight{at, s})
 }
 
+// Len is how many operations have ended.
+func (h *History) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.Ops)
+}
+
 // Count counts operations by outcome.
 func (h *History) Count() map[Outcome]int {
 	h.mu.Lock()
