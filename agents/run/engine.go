@@ -22,7 +22,7 @@ import (
 // Blobs keeps what is too large for the journal. *blob.Store is one.
 type Blobs interface {
 	Put(ctx context.Context, r io.Reader) (blob.Hash, int64, error)
-	Open(h blob.Hash) (io.ReadSeekCloser, int64, error)
+	Open(h blob.Hash) (blob.File, int64, error)
 }
 
 // Config is what an Engine needs. Store, Door, Blobs and Node are required.
@@ -32,16 +32,20 @@ type Config struct {
 	Blobs  Blobs
 	Node   string // this node's name; one process at a time has it
 	Agents []Agent
-	// Rights returns the owner's rights as they are now; an error ends the run.
+	// Rights returns the owner's rights as they are now; a refusal ends the run.
 	// nil: as they were when the run was started.
 	Rights   func(context.Context, auth.Principal) (auth.Principal, error)
 	Parallel int           // runs that are worked on at once; 0 = 32
 	Waiting  int           // starts that may wait for one of those places; 0 = 256
-	Lease    time.Duration // a worker silent for so long is dead; 0 = 15 s
+	Lease    time.Duration // a worker silent for so long is dead; 0 = 6 s
 	Longest  time.Duration // a run may take so long; 0 = 10 min
 	Keep     time.Duration // a run that ended longer ago is forgotten; 0 = 90 days
-	Logger   *slog.Logger  // nil = slog.Default()
-	Now      func() time.Time
+	// Leave is how long a run of an agent that this node does not have, or has in
+	// another version, is left to nodes that do. 0: it ends at once.
+	Leave  time.Duration
+	Leads  func() bool      // whether this node forgets old runs for all; nil = always
+	Logger *slog.Logger     // nil = slog.Default()
+	Now    func() time.Time // nil = time.Now; nodes that share a store give a store.Clock
 }
 
 // Engine works on runs. All methods are safe for concurrent use.
@@ -63,8 +67,9 @@ type Engine struct {
 
 // working is a run that this process works on.
 type working struct {
-	stop context.CancelCauseFunc // nil until it is launched
-	done chan struct{}           // closed when its worker has ended
+	epoch uint64                  // of the lease that it has, or is about to take
+	stop  context.CancelCauseFunc // nil until it is launched
+	done  chan struct{}           // closed when its worker has ended
 }
 
 // sighting is when this engine first saw a lease at a version, by its own clock:
@@ -81,7 +86,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	cfg.Parallel = or(cfg.Parallel, 32)
 	cfg.Waiting = or(cfg.Waiting, 256)
-	cfg.Lease = or(cfg.Lease, 15*time.Second)
+	cfg.Lease = or(cfg.Lease, 6*time.Second)
 	cfg.Longest = or(cfg.Longest, 10*time.Minute)
 	cfg.Keep = or(cfg.Keep, 90*24*time.Hour)
 	if cfg.Logger == nil {
@@ -89,6 +94,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Leads == nil {
+		cfg.Leads = func() bool { return true }
 	}
 	e := &Engine{
 		cfg: cfg, boot: rand.Text(), agents: map[string]*Agent{}, places: make(chan struct{}, cfg.Parallel),
@@ -210,7 +218,7 @@ func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Ag
 	if err := t.begin(ctx, nil); err != nil {
 		return nil, err
 	}
-	e.reserve(id) // before the lease is there for a sweep to find
+	e.reserve(id, 1) // before the lease is there for a sweep to find
 	h, err := t.commit(ctx)
 	if err != nil {
 		e.forget(id)
@@ -219,13 +227,10 @@ func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Ag
 	return &worker{e: e, agent: a, h: h, permit: t.permit, results: map[string][]byte{}}, nil
 }
 
-func (e *Engine) newLease(epoch uint64) lease {
-	return lease{V: recordVersion, Node: e.cfg.Node, Boot: e.boot, Epoch: epoch, TTL: e.cfg.Lease}
-}
-
+// started is Fresh: it may have been started through another node.
 func (e *Engine) started(ctx context.Context, p auth.Principal, key string) (ID, error) {
 	var id ID
-	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) error {
+	err := e.cfg.Store.View(ctx, store.Fresh, func(s store.Snapshot) error {
 		item, err := s.Get(starts.Key(string(p.Kind), p.ID, key))
 		if err != nil {
 			return err
@@ -236,10 +241,10 @@ func (e *Engine) started(ctx context.Context, p auth.Principal, key string) (ID,
 }
 
 // reserve marks a run as worked on here, so that no sweep takes it.
-func (e *Engine) reserve(id ID) {
+func (e *Engine) reserve(id ID, epoch uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.active[id] = &working{done: make(chan struct{})}
+	e.active[id] = &working{epoch: epoch, done: make(chan struct{})}
 }
 
 func (e *Engine) forget(id ID) {
@@ -273,6 +278,9 @@ func (e *Engine) launch(w *worker) {
 		defer e.forget(id)
 		defer cancel(nil)
 		w.work(ctx)
+		if e.ctx.Err() != nil && w.h.rec.State == Running {
+			w.giveBack()
+		}
 	}()
 }
 
@@ -296,7 +304,7 @@ func (e *Engine) Cancel(ctx context.Context, p auth.Principal, id ID) error {
 func (e *Engine) cancel(ctx context.Context, id ID) error {
 	asked := e.interrupt(ctx, id)
 	for range 100 {
-		h, err := e.load(ctx, id)
+		h, err := e.loadAt(ctx, store.Fresh, id) // its worker may be on another node
 		if err != nil {
 			return err
 		}
@@ -343,17 +351,27 @@ func (e *Engine) interrupt(ctx context.Context, id ID) bool {
 	return true
 }
 
+// load reads a run as this node knows it; one that it does not know may have
+// been started through another node just now.
 func (e *Engine) load(ctx context.Context, id ID) (held, error) {
+	h, err := e.loadAt(ctx, store.Local, id)
+	if errors.Is(err, ErrNotFound) {
+		h, err = e.loadAt(ctx, store.Fresh, id)
+	}
+	return h, err
+}
+
+func (e *Engine) loadAt(ctx context.Context, at store.ReadAt, id ID) (held, error) {
 	var h held
-	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) (err error) {
+	err := e.cfg.Store.View(ctx, at, func(s store.Snapshot) (err error) {
 		h, err = load(s, id)
 		return err
 	})
 	return h, err
 }
 
-// Close stops working. Steps under way are given up; the runs go on when an
-// engine next resumes them.
+// Close stops working. Steps under way are given up, and the runs handed over:
+// another node goes on with them at once, or this one at its next start.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true

@@ -53,14 +53,15 @@ type owner struct {
 	Roles   []auth.Role `cbor:"roles"`
 	Scopes  []string    `cbor:"scopes"`
 	Sources []string    `cbor:"sources"`
+	Session string      `cbor:"session,omitempty"` // a person's: the run ends with it
 }
 
 func ownerOf(p auth.Principal) owner {
-	return owner{p.Kind, p.ID, p.Name, p.Roles, p.Scopes, p.Sources}
+	return owner{p.Kind, p.ID, p.Name, p.Roles, p.Scopes, p.Sources, p.Session}
 }
 
 func (o owner) principal() auth.Principal {
-	return auth.Principal{Kind: o.Kind, ID: o.ID, Name: o.Name, Roles: o.Roles, Scopes: o.Scopes, Sources: o.Sources}
+	return auth.Principal{Kind: o.Kind, ID: o.ID, Name: o.Name, Roles: o.Roles, Scopes: o.Scopes, Sources: o.Sources, Session: o.Session}
 }
 
 // stepRecord is a step that is done.
@@ -75,11 +76,13 @@ type stepRecord struct {
 // lease says which process works on a run. Whoever writes it fences the one
 // before: every commit of a worker checks the version of the lease it wrote last.
 type lease struct {
-	V     uint          `cbor:"v"`
-	Node  string        `cbor:"node"`
-	Boot  string        `cbor:"boot"`
-	Epoch uint64        `cbor:"epoch"`
-	TTL   time.Duration `cbor:"ttl"` // it is dead when it has not changed for so long
+	V     uint   `cbor:"v"`
+	Node  string `cbor:"node"`
+	Boot  string `cbor:"boot"`
+	Epoch uint64 `cbor:"epoch"`
+	// TTL is how long it may stand unchanged before it is dead, 0 when its worker
+	// has given it back. Its worker stops well before that: see lost.
+	TTL time.Duration `cbor:"ttl"`
 }
 
 const recordVersion = 1
@@ -156,6 +159,7 @@ type held struct {
 	rec     record
 	lease   lease
 	leaseAt store.Version // 0 = no lease: the run has ended
+	since   time.Time     // the lease was written after this moment of our monotonic clock
 }
 
 func load(s store.Snapshot, id ID) (held, error) {

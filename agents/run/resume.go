@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
@@ -13,14 +14,22 @@ import (
 // context or the engine ends, whatever other processes leave. A run whose lease
 // names this node and another boot is taken over at once, because two
 // processes are never one node; another node's when its lease has not changed
-// for its whole life, as measured here. Once an hour it forgets old runs.
+// for its whole life, as measured here. Once an hour the node that leads forgets
+// old runs.
 func (e *Engine) Resume(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
-	tick, hour := time.NewTicker(e.cfg.Lease/3), time.NewTicker(time.Hour)
+	tick, hour := time.NewTicker(e.cfg.Lease/looks), time.NewTicker(time.Hour)
 	defer tick.Stop()
 	defer hour.Stop()
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() {
+		if err := e.followLeases(ctx); err != nil && ctx.Err() == nil {
+			e.cfg.Logger.Warn("leases are not followed any more; workers find out at their next renewal", "err", err)
+		}
+	})
 	for {
 		if err := e.sweep(ctx); err != nil && ctx.Err() == nil {
 			e.cfg.Logger.Warn("runs could not be resumed", "err", err)
@@ -28,6 +37,9 @@ func (e *Engine) Resume(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-hour.C:
+			if !e.cfg.Leads() {
+				continue
+			}
 			if err := e.prune(ctx); err != nil && ctx.Err() == nil {
 				e.cfg.Logger.Warn("old runs could not be forgotten", "err", err)
 			}
@@ -50,7 +62,6 @@ func (e *Engine) sweep(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		e.reserve(id)
 		w, err := e.takeOver(ctx, id)
 		if w == nil || err != nil {
 			e.forget(id)
@@ -102,6 +113,9 @@ func (e *Engine) gone(id ID, l lease, v store.Version, seen map[ID]sighting) boo
 		_, working := e.active[id]
 		return l.Boot != e.boot || !working
 	}
+	if l.TTL == 0 {
+		return true // given back
+	}
 	last, ok := e.seen[id]
 	if !ok || last.version != v {
 		last = sighting{v, time.Now()}
@@ -124,9 +138,12 @@ func (e *Engine) takeOver(ctx context.Context, id ID) (*worker, error) {
 	if why := e.unfit(a, h); why != nil {
 		return nil, e.giveUp(ctx, a, h, why)
 	}
+	if e.strange(a, h) {
+		return nil, nil // a node with this version may go on with it
+	}
 	results, err := e.results(ctx, id, h.rec.Next)
 	if err != nil {
-		return nil, e.giveUp(ctx, a, h, err)
+		return nil, err // whoever holds a large result may be away; tried again until the run has taken too long
 	}
 	var before []byte
 	if h.rec.Next > 0 {
@@ -134,6 +151,7 @@ func (e *Engine) takeOver(ctx context.Context, id ID) (*worker, error) {
 	}
 	t := e.turn(a, h)
 	t.h.lease = e.newLease(h.lease.Epoch + 1)
+	e.reserve(id, t.h.lease.Epoch)
 	if err := t.begin(ctx, before); err != nil {
 		if refused(err) {
 			return nil, e.giveUp(ctx, a, h, err)
@@ -152,11 +170,14 @@ func (e *Engine) takeOver(ctx context.Context, id ID) (*worker, error) {
 
 // unfit says why a run cannot go on here, or nil.
 func (e *Engine) unfit(a *Agent, h held) error {
+	late := e.cfg.Now().Sub(h.rec.Started) > e.cfg.Leave
 	switch {
-	case a == nil:
+	case a == nil && late:
 		return fmt.Errorf("agent %s: %w", h.rec.Agent, ErrUnknown)
-	case a.Version() != h.rec.Version:
+	case a != nil && a.Version() != h.rec.Version && late:
 		return fmt.Errorf("agent %s has changed since the run was started; start it again", h.rec.Agent)
+	case e.strange(a, h):
+		return nil
 	case h.rec.Attempt >= MaxAttempts:
 		return fmt.Errorf("the node stopped %d times during step %s; it will not be tried again", h.rec.Attempt, a.Steps[h.rec.Next].name)
 	case a.Steps[h.rec.Next].effect == Unsafe:
@@ -166,6 +187,9 @@ func (e *Engine) unfit(a *Agent, h held) error {
 	}
 	return nil
 }
+
+// strange reports whether this node cannot work on the run, but another might.
+func (e *Engine) strange(a *Agent, h held) bool { return a == nil || a.Version() != h.rec.Version }
 
 func (e *Engine) giveUp(ctx context.Context, a *Agent, h held, why error) error {
 	t := e.turn(a, h)

@@ -114,7 +114,8 @@ func (t *turn) commit(ctx context.Context) (held, error) {
 	} else {
 		t.tx.Delete(key)
 	}
-	res, err := t.e.cfg.Store.Apply(ctx, t.tx)
+	t.h.since = time.Now()
+	res, err := t.e.insist(ctx, t.tx)
 	t.h.leaseAt = res.Version
 	return t.h, err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/cloister-os/cloister/auth/guard"
@@ -25,12 +24,12 @@ type worker struct {
 // work does steps until the run has ended, or gives up: whoever resumes finds
 // the journal as the last commit left it.
 func (w *worker) work(ctx context.Context) {
-	deadline := w.h.rec.Started.Add(w.e.cfg.Longest)
-	ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrTooLong)
+	left := w.e.cfg.Longest - w.e.cfg.Now().Sub(w.h.rec.Started)
+	ctx, cancel := context.WithTimeoutCause(ctx, left, ErrTooLong)
 	defer cancel()
 	for w.h.rec.State == Running {
 		if err := w.step(ctx); err != nil {
-			if w.e.ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
+			if w.e.ctx.Err() == nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, errLost) {
 				w.e.cfg.Logger.Warn("run left to be resumed", "run", w.h.rec.ID, "step", w.current().name, "err", err)
 			}
 			return
@@ -49,23 +48,39 @@ func (w *worker) step(ctx context.Context) error {
 		input:     w.h.rec.Input, results: w.results, room: MaxEvents - MaxSteps - int(w.h.rec.NextSeq),
 	}
 	m, err := w.do(ctx, call)
-	commit, cancel := context.WithTimeout(w.e.ctx, w.e.cfg.Lease)
-	defer cancel()
+	end := func(ctx context.Context) error { return w.succeed(ctx, call, m) }
+	if w.last() {
+		end = func(ctx context.Context) error { return w.finish(ctx, call, m) }
+	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, ErrCancelled):
-		return w.cancelled(commit, call)
+		end = func(ctx context.Context) error { return w.cancelled(ctx, call) }
 	case errors.Is(cause, ErrTooLong):
-		err = ErrTooLong
+		end = func(ctx context.Context) error { return w.fail(ctx, call, ErrTooLong) }
 	case cause != nil:
-		return cause // stopping: what the step returned says nothing
-	}
-	switch {
+		return cause // stopping, or lost: what the step returned says nothing
+	case errors.Is(err, errLost):
+		return err
 	case err != nil:
-		return w.fail(commit, call, err)
-	case w.last():
-		return w.finish(commit, call, m)
+		end = func(ctx context.Context) error { return w.fail(ctx, call, err) }
 	}
-	return w.succeed(commit, call, m)
+	return w.settle(end)
+}
+
+// settleWithin is how long the end of a step may wait for a store that cannot
+// take it, while nodes elect a leader for one. The lease fences it meanwhile.
+const settleWithin = 30 * time.Second
+
+// settle commits the end of a step, again and again while the store is busy.
+func (w *worker) settle(end func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(w.e.ctx, settleWithin)
+	defer cancel()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		err := end(ctx)
+		if !errors.Is(err, store.ErrBusy) || !wait(ctx, pause) {
+			return err
+		}
+	}
 }
 
 // last reports whether the current step is the run's last.
@@ -81,8 +96,13 @@ type made struct {
 // do executes the step and keeps what it made, while its lease is kept alive.
 // Its intent is durable: the commit that made it current has returned.
 func (w *worker) do(ctx context.Context, call *Call) (m made, err error) {
-	release := w.renew()
-	defer release()
+	ctx, lease := w.keep(ctx)
+	defer func() {
+		lease.release()
+		if err != nil && lease.lost.Load() {
+			err = errLost // it failed because of that
+		}
+	}()
 	defer func() {
 		if r := recover(); r != nil {
 			w.e.cfg.Logger.Error("a step panicked", "run", call.run, "step", call.step, "panic", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
@@ -106,39 +126,6 @@ func (w *worker) do(ctx context.Context, call *Call) (m made, err error) {
 		m.final, err = w.finalEvent(ctx, call, out)
 	}
 	return m, err
-}
-
-// renew rewrites the lease every third of its life until release is called,
-// which waits for a renewal under way.
-func (w *worker) renew() (release func()) {
-	ctx, cancel := context.WithCancel(w.e.ctx)
-	var done sync.WaitGroup
-	done.Go(func() {
-		tick := time.NewTicker(w.e.cfg.Lease / 3)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			value, err := encode(w.h.lease)
-			if err != nil {
-				return
-			}
-			key := leases.Key(string(w.h.rec.ID))
-			tx := store.NewTx()
-			tx.Check(key, w.h.leaseAt)
-			tx.Put(key, value)
-			// Without the context's end: the outcome must be known.
-			res, err := w.e.cfg.Store.Apply(context.WithoutCancel(ctx), tx)
-			if err != nil {
-				return // lost, or the store is in trouble: the commit will tell
-			}
-			w.h.leaseAt = res.Version
-		}
-	})
-	return func() { cancel(); done.Wait() }
 }
 
 // succeed journals the step's result and begins the next.

@@ -202,7 +202,7 @@ func (g *Guard) finish(tx *store.Tx, p *Permit, out Outcome) error {
 	if err != nil {
 		return fmt.Errorf("the outcome of %s: %w", p.request.Action, err)
 	}
-	tx.After(func(_ store.Result, err error) { p.ended(tx, err) })
+	tx.After(p.ending(tx))
 	if p.open != "" {
 		if tx != p.intent {
 			tx.Check(p.open, version)

@@ -81,8 +81,13 @@ func (p *Permit) used() bool {
 	return p.finished || p.finish != nil
 }
 
-// recorded takes the outcome of the intent's transaction.
+// recorded takes the outcome of the intent's transaction. While that is unknown,
+// whoever made the transaction may send it again.
 func (p *Permit) recorded(res store.Result, err error) {
+	if errors.Is(err, store.ErrUnknown) {
+		p.intent.After(p.recorded)
+		return
+	}
 	p.mu.Lock()
 	p.version = res.Version
 	if err != nil {
@@ -115,6 +120,17 @@ func (p *Permit) finishing(tx *store.Tx) (store.Version, error) {
 	}
 	p.finish = tx
 	return p.version, nil
+}
+
+// ending is told of the outcome of the transaction that finishing claimed, until
+// it is known.
+func (p *Permit) ending(tx *store.Tx) func(store.Result, error) {
+	return func(_ store.Result, err error) {
+		p.ended(tx, err)
+		if errors.Is(err, store.ErrUnknown) {
+			tx.After(p.ending(tx))
+		}
+	}
 }
 
 // ended takes the outcome of the transaction that finishing claimed. When that is
