@@ -12,7 +12,10 @@
 // Package exchange carries blobs between nodes, package replica decides which
 // node holds which.
 //
-// It may import store.
+// With a Ring, files are encrypted on the disk; a blob's name stays the hash of
+// its plain bytes, and other nodes, which have keys of their own, get those.
+//
+// It may import store and store/sealed.
 package blob
 
 import (
@@ -23,6 +26,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // The ways a blob can fail.
@@ -71,6 +76,7 @@ type Store struct {
 	maxBytes int64
 	writable func() error // why nothing may be written now; see Reserve
 	remote   Remote       // nil = a node alone; see Join
+	ring     sealed.Ring  // nil = files are plain; see WithRing
 
 	// life is read-held while a Put finds that a blob is there and says that it
 	// was put again, and held while one is deleted for its age.
@@ -79,6 +85,7 @@ type Store struct {
 	mu       sync.Mutex
 	verified map[Hash]stamp // files found whole since Open, as they were then
 	folders  map[string]bool
+	open     map[uint32]int // files being written, by the key they are sealed with
 }
 
 // stamp tells whether a file has been touched since it was verified.
@@ -90,9 +97,12 @@ type stamp struct {
 // Option changes how a folder is opened.
 type Option func(*Store)
 
+// WithRing encrypts the files. All of a folder's files are, or none.
+func WithRing(r sealed.Ring) Option { return func(s *Store) { s.ring = r } }
+
 // Open opens the folder, makes it if need be, and removes what a crash left.
 func Open(dir string, options ...Option) (*Store, error) {
-	s := &Store{dir: dir, maxBytes: DefaultMaxBytes, writable: always, verified: map[Hash]stamp{}, folders: map[string]bool{}}
+	s := &Store{dir: dir, maxBytes: DefaultMaxBytes, writable: always, verified: map[Hash]stamp{}, folders: map[string]bool{}, open: map[uint32]int{}}
 	for _, o := range options {
 		o(s)
 	}

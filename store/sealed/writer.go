@@ -33,6 +33,7 @@ type Writer struct {
 	w     io.Writer
 	aead  cipher.AEAD // nil = plain
 	aad   chunkAAD
+	key   uint32 // id of its key
 	head  []byte // not yet written
 	plain []byte // of the chunk that is being filled
 	out   []byte
@@ -55,13 +56,16 @@ func NewWriter(w io.Writer, ring Ring, aad []byte) (*Writer, error) {
 		return nil, err
 	}
 	f := newWriter(w, aead, aad)
-	f.head = head
+	f.head, f.key = head, id
 	return f, nil
 }
 
 func newWriter(w io.Writer, aead cipher.AEAD, aad []byte) *Writer {
 	return &Writer{w: w, aead: aead, aad: newChunkAAD(aad), plain: make([]byte, 0, chunkPlain), out: make([]byte, 0, chunkBytes)}
 }
+
+// Key is the id of the key that the file is sealed with, 0 for a plain one.
+func (f *Writer) Key() uint32 { return f.key }
 
 // Write implements io.Writer.
 func (f *Writer) Write(p []byte) (n int, err error) {
@@ -151,6 +155,7 @@ func Resume(f *os.File, ring Ring, aad []byte, seen func([]byte) error) (*Writer
 		return NewWriter(f, ring, aad)
 	}
 	w := newWriter(f, aead, aad)
+	w.key, _, _ = parseHead(head)
 	buf := make([]byte, chunkBytes)
 	for {
 		at := int64(headBytes) + int64(w.count)*chunkBytes
