@@ -46,7 +46,10 @@ func (s *slow) agent() Agent {
 		Func("first", Read, func(context.Context, *Call) (int, error) { return 1, nil }),
 		Func("long", Read, func(ctx context.Context, c *Call) (int, error) {
 			from := time.Now()
-			wait(ctx, s.long)
+			s.mu.Lock()
+			long := s.long
+			s.mu.Unlock()
+			wait(ctx, long)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.stints = append(s.stints, stint{from, time.Now()})
@@ -115,7 +118,7 @@ func only(t *testing.T, list []Event, kind string) {
 // others goes on within seconds, never together with it, and whoever listened
 // through the first listens on through another.
 func TestANodeThatIsCutOffLosesItsRunToOneOther(t *testing.T) {
-	s := &slow{long: 2 * time.Second}
+	s := &slow{long: 20 * time.Second}
 	cluster(t, s, func(t *testing.T, ctx context.Context, n []member) {
 		id, err := n[0].Start(ctx, ann, "slow", nil)
 		if err != nil {

@@ -139,7 +139,7 @@ func TestTheLeaseOfAnotherNodeIsTakenOnlyWhenItIsSilent(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go other.Resume(ctx)
-		time.Sleep(250 * time.Millisecond) // of a lease of 300 ms
+		time.Sleep(2500 * time.Millisecond) // of a lease of 3 s
 		synctest.Wait()
 		if n := c.count("one"); n != 0 {
 			t.Errorf("the run was taken over while its lease was alive")

@@ -109,7 +109,7 @@ func engine(t testing.TB, st store.Store, door guard.Door, agents ...Agent) *Eng
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(Config{Store: st, Door: door, Blobs: blobs, Node: "n1", Agents: agents, Lease: 300 * time.Millisecond})
+	e, err := New(Config{Store: st, Door: door, Blobs: blobs, Node: "n1", Agents: agents, Lease: 3 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
