@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
-
-	"github.com/cloister-os/cloister/auth/seal"
 )
 
 // Bounds of the listener.
@@ -43,30 +41,38 @@ func listen(address string) (net.Listener, error) {
 	return nil, fmt.Errorf("the address %s cannot be used: %w", address, err)
 }
 
-// tlsFor is the node's side of every connection.
-func tlsFor(ca *seal.CA, l net.Listener, address string, extra []string) (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(address)
+// webTLS is the node's side of every connection from people and programs.
+func (n *Node) webTLS() (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(n.cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	var ips []net.IP
-	for _, n := range append([]string{host}, extra...) {
+	names, ips := split(append([]string{host, n.place.Service}, n.cfg.Names...))
+	if a, ok := n.listener.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		ips = append(ips, interfaceIPs()...)
+	}
+	c, err := n.ca.ServerTLS(names, ips)
+	if err != nil {
+		return nil, fmt.Errorf("make the node's certificate: %w", err)
+	}
+	c.NextProtos = []string{"h2", "http/1.1"}
+	return c, nil
+}
+
+// split tells host names and addresses apart.
+func split(list []string) (names []string, ips []net.IP) {
+	for _, n := range list {
 		if ip := net.ParseIP(n); ip != nil {
 			ips = append(ips, ip)
 		} else if n != "" {
 			names = append(names, n)
 		}
 	}
-	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
-		ips = append(ips, interfaceIPs()...)
-	}
-	c, err := ca.ServerTLS(names, ips)
-	if err != nil {
-		return nil, fmt.Errorf("make the node's certificate: %w", err)
-	}
-	c.NextProtos = []string{"h2", "http/1.1"}
-	return c, nil
+	return names, ips
+}
+
+func baseContext(ctx context.Context) func(net.Listener) context.Context {
+	return func(net.Listener) context.Context { return ctx }
 }
 
 func interfaceIPs() []net.IP {

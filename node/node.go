@@ -15,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloister-os/cloister/agents/library"
@@ -34,6 +36,8 @@ import (
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/models/registry"
 	"github.com/cloister-os/cloister/node/api"
+	"github.com/cloister-os/cloister/node/cluster"
+	"github.com/cloister-os/cloister/node/cluster/roster"
 	"github.com/cloister-os/cloister/node/config"
 	"github.com/cloister-os/cloister/node/health"
 	"github.com/cloister-os/cloister/store"
@@ -51,6 +55,13 @@ type Node struct {
 
 	disk     *disk
 	listener net.Listener
+	front    front
+	place    cluster.Place
+	placeMu  sync.Mutex    // guards place.Members once the node runs
+	port     *cluster.Port // nil: the peer port is closed
+	peers    http.ServeMux // what other nodes may ask; add to it before or after it is served
+	peerCert *seal.NodeCert
+	roster   atomic.Pointer[roster.Roster]
 	keys     *seal.Keys
 	ca       *seal.CA
 	store    *consensus.Node
@@ -73,6 +84,7 @@ type Node struct {
 	requests health.Requests
 
 	freeBytes func(dir string) (int64, error) // tests fill disks with it; nil = ask the disk
+	certLife  time.Duration                   // tests shorten it; 0 = a day
 }
 
 // Open starts a node and returns when it is ready to be served. After an error
@@ -89,7 +101,7 @@ func newNode(cfg config.Config, version string, log *slog.Logger) *Node {
 // start opens every room, or none.
 func (n *Node) start(ctx context.Context) error {
 	for _, open := range []func(context.Context) error{
-		n.openListener, n.openDisk, n.openSeal, n.openStore, n.openGovernance, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
+		n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
 			return errors.Join(err, n.rooms.Close())
@@ -100,8 +112,6 @@ func (n *Node) start(ctx context.Context) error {
 
 // Serve answers requests until the context ends or the node cannot go on.
 func (n *Node) Serve(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- n.server.ServeTLS(n.listener, "", "") }()
 	select {
 	case <-ctx.Done():
 		return nil
@@ -109,8 +119,6 @@ func (n *Node) Serve(ctx context.Context) error {
 		return fmt.Errorf("the store failed, so the node stops: %w", err)
 	case err := <-n.rooms.fatal:
 		return fmt.Errorf("the node cannot go on: %w", err)
-	case err := <-ended:
-		return fmt.Errorf("the listener ended: %w", err)
 	}
 }
 
@@ -158,17 +166,27 @@ func (n *Node) openSeal(context.Context) (err error) {
 }
 
 func (n *Node) openStore(ctx context.Context) (err error) {
-	n.store, err = consensus.Open(ctx, consensus.Config{
+	cfg := consensus.Config{
 		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes, FreeBytes: n.freeBytes,
-	})
-	if err != nil {
+		Address: n.place.Address, Found: n.place.Founder, Program: n.version,
+	}
+	if n.port != nil {
+		cfg.Peers = n.port
+	}
+	if n.store, err = consensus.Open(ctx, cfg); err != nil {
 		return err
 	}
 	n.rooms.opened("the store", n.store.Close)
+	n.rooms.runs("the announcement of this node", n.announce)
+	if n.port != nil {
+		n.front.enter(phase{name: "waiting", sentence: "This node waits for the cluster: until most of its nodes are running and reach one another, nothing can be read or written."})
+	}
 	select {
 	case <-n.store.Ready():
 		return nil
 	case err := <-n.store.Fatal():
+		return err
+	case err := <-n.rooms.fatal:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -245,36 +263,16 @@ func (n *Node) openRuns(context.Context) (err error) {
 	return nil
 }
 
-// stopWithin is how long requests under way may take when the node stops. Event
-// streams never end by themselves, so they are cut after it.
-const stopWithin = 2 * time.Second
-
-// openDoor joins everything behind one handler; Serve answers with it.
+// openDoor joins everything behind one handler.
 func (n *Node) openDoor(ctx context.Context) error {
 	h, err := n.handler()
-	if err != nil {
-		return err
-	}
-	c, err := tlsFor(n.ca, n.listener, n.cfg.Listen, n.cfg.Names)
 	if err != nil {
 		return err
 	}
 	if n.setup, err = n.offerSetup(ctx); err != nil {
 		return err
 	}
-	n.server = server(h, c, n.log)
-	requests, cut := context.WithCancel(context.Background())
-	n.server.BaseContext = func(net.Listener) context.Context { return requests }
-	n.rooms.opened("the server", func() error {
-		defer cut()
-		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
-		defer cancel()
-		if err := n.server.Shutdown(ctx); err == nil {
-			return nil
-		}
-		cut()
-		return n.server.Close()
-	})
+	n.front.up.Store(&h)
 	return nil
 }
 
@@ -306,7 +304,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /metrics", n.metrics)
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", health.Ready(n.checks()...))
-	return api.Shell(n.log, n.requests.Count, n.sessions.Middleware(mux)), nil
+	return n.sessions.Middleware(mux), nil
 }
 
 // every is the interval as package connect wants it: negative = never.
@@ -318,14 +316,7 @@ func every(d time.Duration) time.Duration {
 }
 
 func (n *Node) checks() []health.Check {
-	return []health.Check{{Name: "store", Ready: func(context.Context) error {
-		select {
-		case <-n.store.Ready():
-			return nil
-		default:
-			return errors.New("the log is being replayed")
-		}
-	}}}
+	return []health.Check{{Name: "store", Ready: n.store.Healthy}}
 }
 
 // setupDone removes setup.json: its code is worth nothing now.

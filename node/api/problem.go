@@ -157,6 +157,11 @@ func writeProblem(w http.ResponseWriter, _ *http.Request, err error) {
 	_ = json.NewEncoder(w).Encode(p) // the client may have gone
 }
 
+// Unready answers for a node that is not up yet.
+func Unready(w http.ResponseWriter, sentence string) {
+	writeProblem(w, nil, &retryable{problem(http.StatusServiceUnavailable, "The node is not ready yet.", sentence), "2"})
+}
+
 // sentence is an error's text as one line that begins with a capital and ends
 // with a full stop.
 func sentence(err error) string {

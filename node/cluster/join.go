@@ -82,7 +82,7 @@ type JoinRequest struct {
 type JoinReply struct {
 	Refused string            `cbor:"1,keyasint,omitempty"`
 	Cluster string            `cbor:"2,keyasint"`
-	Name    string            `cbor:"3,keyasint"` // the cluster's service name
+	Service string            `cbor:"3,keyasint"` // the service's name, for certificates
 	Joined  int64             `cbor:"4,keyasint"`
 	Seal    []byte            `cbor:"5,keyasint"` // the keys: see auth/seal
 	Members map[string]string `cbor:"6,keyasint"` // peer address by node

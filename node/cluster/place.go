@@ -18,6 +18,7 @@ type Place struct {
 	Node    string            `json:"node"`
 	Joined  int64             `json:"joined"`            // see seal.Identity
 	Address string            `json:"address,omitempty"` // its own peer address; "" = the peer port is closed
+	Service string            `json:"service,omitempty"` // the service's name, for certificates
 	Founder bool              `json:"founder"`           // it founded the cluster, so it need not wait to be added
 	Members map[string]string `json:"members,omitempty"` // the others' peer addresses, as last known
 }

@@ -29,15 +29,22 @@ import (
 type Config struct {
 	Data    string   // the node's folder; everything it keeps is in there
 	Listen  string   // host:port
-	Node    string   // the node's name, [a-z0-9-]{1,40}
+	Node    string   // the node's name, [a-z0-9-]{1,40}; "" = the one that the data folder has, or node-1
 	Names   []string // further names and addresses for the node's certificate
 	Pack    string   // a model pack to import at start when the node has no model yet; "" = none
+	Cluster Cluster
 	Log     Log
 	Sync    Sync
 	Runs    Runs
 	Session Session
 	Disk    Disk
 	Models  Models
+}
+
+// Cluster says how the node meets others.
+type Cluster struct {
+	Peer string // host:port on which the other nodes reach this one; "" = as the data folder remembers, or closed
+	Name string // the service's name, in every node's certificate; "" = as the data folder remembers, or none
 }
 
 // Log says what is logged, to standard error.
@@ -87,7 +94,9 @@ func keys() []key {
 	return []key{
 		{"data", "", "folder for everything the node keeps (required)", setData},
 		{"listen", "localhost:8443", "address to listen on, host:port", setListen},
-		{"node", "node-1", "the node's name", setNode},
+		{"node", "", "the node's name; node-1 in a new data folder", setNode},
+		{"cluster.peer", "", "address on which other nodes reach this one, host:port; closed when not given", setPeer},
+		{"cluster.name", "", "host name of the service as a whole, for every node's certificate", setService},
 		{"names", "", "further host names and addresses for its certificate, separated by commas", setNames},
 		{"pack", "", "model pack to import when the node has no model yet", func(c *Config, s string) error { c.Pack = s; return nil }},
 		{"log.level", "info", "debug, info, warn or error", func(c *Config, s string) error { return c.Log.Level.UnmarshalText([]byte(s)) }},
@@ -247,7 +256,7 @@ func setListen(c *Config, s string) error {
 var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 
 func setNode(c *Config, s string) error {
-	if !nodeName.MatchString(s) {
+	if s != "" && !nodeName.MatchString(s) {
 		return errors.New("a node's name has 1 to 40 characters of a-z, 0-9 and -")
 	}
 	c.Node = s
@@ -267,6 +276,33 @@ func setNames(c *Config, s string) error {
 			return fmt.Errorf("%q is neither a host name nor an address", name)
 		}
 	}
+	return nil
+}
+
+// setPeer takes an address that other machines can dial: it must name this one.
+func setPeer(c *Config, s string) error {
+	if s == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return errors.New("an address is HOST:PORT, like 10.0.0.2:8444")
+	}
+	if ip := net.ParseIP(host); host == "" || strings.ContainsAny(host, " /") || ip != nil && ip.IsUnspecified() {
+		return errors.New("the host names this machine as the other nodes reach it, like 10.0.0.2")
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return errors.New("a port is a number from 1 to 65535")
+	}
+	c.Cluster.Peer = s
+	return nil
+}
+
+func setService(c *Config, s string) error {
+	if s != "" && net.ParseIP(s) == nil && !certificateName.MatchString(s) {
+		return errors.New("it is a host name, like cloister.example.org")
+	}
+	c.Cluster.Name = s
 	return nil
 }
 

@@ -61,6 +61,9 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		{"bad number", "[runs]\nparallel = 0\n", "a number from 1 to 1024"},
 		{"bad size", "[disk]\nreserve = \"much\"\n", "like 512MiB"},
 		{"bad name", "node = \"Node One\"\n", "a-z, 0-9 and -"},
+		{"a peer address that names nobody", "[cluster]\npeer = \"0.0.0.0:8444\"\n", "names this machine"},
+		{"a peer address without a port", "[cluster]\npeer = \"10.0.0.2\"\n", "HOST:PORT"},
+		{"bad service name", "[cluster]\nname = \"our house\"\n", "host name"},
 		{"bad pack", "pack = \"/no/such/pack\"\n", "there is no such file"},
 		{"idle longer than life", "[session]\nidle = \"2h\"\nlife = \"1h\"\n", "session.idle is longer"},
 	}

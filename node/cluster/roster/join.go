@@ -209,7 +209,7 @@ func (r *Roster) Join(ctx context.Context, in cluster.JoinRequest) (cluster.Join
 	members := r.Addresses()
 	delete(members, in.Node)
 	members[r.cfg.Node] = r.cfg.Address
-	return cluster.JoinReply{Cluster: r.cfg.Cluster, Joined: joined, Seal: keys, Members: members}, nil
+	return cluster.JoinReply{Cluster: r.cfg.Cluster, Service: r.cfg.Service, Joined: joined, Seal: keys, Members: members}, nil
 }
 
 // soften turns what only this side understands into what the joiner can act on.
@@ -278,9 +278,11 @@ func (r *Roster) Announce(ctx context.Context, node string, a Announcement) erro
 	}
 	i := slices.IndexFunc(members, func(m consensus.Member) bool { return m.ID == node })
 	switch {
+	case a.Address == "":
+		return nil // a node alone
 	case i < 0:
 		return r.cfg.Raft.AddNonvoter(ctx, consensus.Peer{ID: node, Address: a.Address})
-	case a.Address != "" && members[i].Address != a.Address:
+	case members[i].Address != a.Address:
 		return r.cfg.Raft.Readdress(ctx, consensus.Peer{ID: node, Address: a.Address})
 	}
 	return nil

@@ -62,6 +62,7 @@ type Config struct {
 	Cluster string // the cluster's id
 	Node    string // this node
 	Address string // this node's peer address; "" = its peer port is closed
+	Service string // the service's name, which a node that joins takes over
 	CA      *x509.Certificate
 	// Handover packs what a node that joins needs: see seal.Keys.
 	Handover func() ([]byte, error)
