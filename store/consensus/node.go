@@ -155,7 +155,7 @@ func (n *Node) open() (err error) {
 	if n.machine, err = machine.Open(n.cfg.Machine); err != nil {
 		return err
 	}
-	if n.snapshots, err = openSnapshots(dir, n.log); err != nil {
+	if n.snapshots, err = openSnapshots(dir, n.cfg.Ring, n.log); err != nil {
 		return err
 	}
 	if err := n.checkAge(); err != nil {

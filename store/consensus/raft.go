@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/cloister-os/cloister/store/machine"
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // joinable are the settings of a node that has peers, or may get some: timeouts
@@ -128,7 +129,7 @@ type snapshotStore struct {
 	dir string
 }
 
-func openSnapshots(dir string, log *slog.Logger) (*snapshotStore, error) {
+func openSnapshots(dir string, ring sealed.Ring, log *slog.Logger) (*sealedSnapshots, error) {
 	own := filepath.Join(dir, "snapshots")
 	if err := machine.MakeDir(own); err != nil { // raft would not sync its name
 		return nil, err
@@ -137,7 +138,7 @@ func openSnapshots(dir string, log *slog.Logger) (*snapshotStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshots: %w", err)
 	}
-	return &snapshotStore{s, own}, nil
+	return sealSnapshots(&snapshotStore{s, own}, own, ring), nil
 }
 
 // Create implements raft.SnapshotStore.
