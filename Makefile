@@ -18,6 +18,7 @@ ADDRESS ?= localhost:8443
 DATA ?= build/data
 STARTER := build/packs/starter.pack
 PACK ?= $(wildcard $(STARTER))
+SEEDS ?= 50
 
 # The engine links C++; everything else is tested under the race detector.
 ENGINE_PACKAGES = ./models/engine/... ./models/gateway/... ./cmd/cloister/... ./test/...
@@ -30,7 +31,7 @@ help:
 	@echo "make build         build/cloister and build/cloister-verify"
 	@echo "make starter       build/packs/starter.pack"
 	@echo "make bench NAME=N  one benchmark: boot apply engine answer sync"
-	@echo "make chaos         the long crash and power-cut runs"
+	@echo "make chaos SEEDS=N the long crash and power-cut runs, and N seeds of three nodes under faults"
 	@echo "make verifiers     cloister-verify for Linux, Windows and macOS"
 
 .PHONY: setup-run setup-test
@@ -96,6 +97,7 @@ bench: build
 chaos: build
 	@CLOISTER_KILLS=200 go test -count=1 -timeout 60m -run 'Kill|Crash' -v ./store/...
 	@CLOISTER_CUTS=50 go test -count=1 -timeout 60m -run 'PowerCut' -v ./store/...
+	@CLOISTER_CHAOS_SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run TestSeeds -v ./test/chaos
 
 .PHONY: clean
 clean:

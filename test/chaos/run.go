@@ -34,6 +34,13 @@ func Run(t *testing.T, binary string, p Plan) map[history.Outcome]int {
 	if rnd.IntN(2) == 0 { // so that marks, cuts of the log and stages are often under way
 		o.Args = []string{"-sync", "50ms", "-entries", "100"}
 	}
+	if rnd.IntN(2) == 0 {
+		o.Args = append(o.Args, "-sealed")
+	}
+	if rnd.IntN(3) == 0 { // so that queues are full now and then
+		o.Args = append(o.Args, "-queue", "16384")
+	}
+	t.Log("kvnodes with ", o.Args)
 	c := Start(t, binary, o)
 	r := &run{Cluster: c, rnd: rnd, log: t.Logf}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // testCluster is the id of every cluster of kvnodes.
@@ -24,9 +27,10 @@ const testCluster = "test"
 // authority is the test's CA. Every kvnode holds its key and issues its own
 // certificates, so a cluster starts without the product's exchange of tokens.
 type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	pool   *x509.CertPool
+	secret []byte // of what is on disk
 }
 
 // openCA reads the CA from ca.pem and ca.key, or makes it. The whole is one file
@@ -56,6 +60,8 @@ func openCA(dir string) (*authority, error) {
 		return nil, err
 	}
 	a.pool.AddCert(a.cert)
+	sum := sha256.Sum256(keyBlock.Bytes)
+	a.secret = sum[:]
 	return a, nil
 }
 
@@ -110,4 +116,18 @@ func (a *authority) issue(id string, ips ...net.IP) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// The authority is also the keyring of every kvnode: one key, of the CA's.
+var _ sealed.Ring = (*authority)(nil)
+
+// Active implements sealed.Ring.
+func (a *authority) Active() (uint32, []byte) {
+	key, _ := a.Key(1)
+	return 1, key
+}
+
+// Key implements sealed.Ring.
+func (a *authority) Key(id uint32) ([]byte, bool) {
+	return a.secret, id == 1
 }

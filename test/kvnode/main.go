@@ -60,6 +60,7 @@ type config struct {
 	sync        string
 	entries     uint64
 	sealed      bool
+	bench       string // address of the benchmark's front; "" = none
 	bug         string
 }
 
@@ -78,6 +79,7 @@ func (c *config) parse(args []string) error {
 	f.Uint64Var(&c.entries, "entries", 0, "`entries` after which the log is cut, 0 = the default")
 	f.BoolVar(&c.sealed, "sealed", false, "encrypt what is on disk")
 	f.StringVar(&c.bug, "bug", "", "a fault on `purpose`, for tests of tests: "+strings.Join(bugs[1:], ", "))
+	f.StringVar(&c.bench, "bench", "", "`address` of the front for benchmarks; empty = none")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type node struct {
 	port   *cluster.Port
 	store  *consensus.Node
 	server *http.Server
+	bench  net.Listener // nil = no benchmark is served
 	terms  atomic.Int64
 	offset atomic.Int64 // of the clock, nanoseconds
 	failed chan error   // why the front ended by itself
@@ -81,6 +82,9 @@ func (n *node) storeConfig() (consensus.Config, error) {
 	if n.port != nil {
 		c.Peers = n.port
 	}
+	if n.cfg.sealed {
+		c.Ring = n.ca
+	}
 	if n.cfg.sync != "" {
 		d, err := time.ParseDuration(n.cfg.sync)
 		if err != nil {
@@ -116,8 +120,11 @@ func (n *node) serve() error {
 func (n *node) close() error {
 	var err error
 	close(n.done)
+	if n.bench != nil {
+		err = n.bench.Close()
+	}
 	if n.server != nil {
-		err = n.server.Close()
+		err = errors.Join(err, n.server.Close())
 	}
 	if n.store != nil {
 		err = errors.Join(err, n.store.Close())
