@@ -30,9 +30,6 @@ const (
 	dropAtOnce              = 8 // so that a signing's transaction stays small
 )
 
-// firstEpoch is the epoch of a log that was never restored from a backup.
-const firstEpoch = 1
-
 // ErrForked means that the log does not continue the last checkpoint that was
 // signed for it: records were lost or changed beneath. Nothing more is signed.
 var ErrForked = errors.New("the audit log does not continue its last checkpoint")
@@ -95,6 +92,11 @@ func (l *Log) sign(ctx context.Context, at store.ReadAt) (Checkpoint, *signingKe
 			next, err = l.draft(s, tx)
 			return err
 		})
+		if errors.Is(err, errPending) {
+			if err = l.settle(ctx); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return Checkpoint{}, nil, err
 		}
@@ -122,6 +124,9 @@ func (l *Log) draft(s store.Snapshot, tx *store.Tx) (Checkpoint, error) {
 	if err := l.agree(row); err != nil {
 		return Checkpoint{}, err
 	}
+	if waiting, err := pendingEpoch(s); err != nil || waiting {
+		return Checkpoint{}, errors.Join(err, errPending)
+	}
 	log := s.Log(LogName)
 	last, version, err := lastCheckpoint(s)
 	switch {
@@ -139,6 +144,8 @@ func (l *Log) draft(s store.Snapshot, tx *store.Tx) (Checkpoint, error) {
 	}
 	tx.Check(item.Key, item.Version)
 	tx.Check(lastKey, version)
+	tx.Check(pendingKey, 0)
+	tx.Check(openKey, 0)
 	return next, next.keep(s, tx)
 }
 
@@ -147,13 +154,17 @@ func (l *Log) signed(s store.Snapshot, log store.Log) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
+	epoch, err := newestEpoch(s)
+	if err != nil {
+		return Checkpoint{}, err
+	}
 	key := l.key.Load()
-	c := proof.Checkpoint{Origin: key.signer.Name(), Size: log.Size(), Root: root, Epoch: firstEpoch, Time: s.Time().UTC()}
+	c := proof.Checkpoint{Origin: key.signer.Name(), Size: log.Size(), Root: root, Epoch: epoch.Number, EpochID: epoch.ID, Time: s.Time().UTC()}
 	msg, err := note.Sign(&note.Note{Text: c.Text()}, key.signer)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("sign checkpoint %d: %w", c.Size, err)
 	}
-	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: root, Epoch: c.Epoch, Time: c.Time, Note: msg}, nil
+	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: root, Epoch: c.Epoch, EpochID: c.EpochID, Time: c.Time, Note: msg}, nil
 }
 
 // continues recomputes the root at the checkpoint's size.
@@ -236,7 +247,7 @@ func readCheckpoint(item store.Item) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint at %q: %w", item.Key, err)
 	}
-	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: c.Root, Epoch: c.Epoch, Time: c.Time, Note: row.Note}, nil
+	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: c.Root, Epoch: c.Epoch, EpochID: c.EpochID, Time: c.Time, Note: row.Note}, nil
 }
 
 // run is Run. Of a row of failures the first is logged; each is tried again.

@@ -58,6 +58,12 @@ func (l *Log) Export(ctx context.Context, r Range, w io.Writer, policies map[str
 		src.Keys = slices.DeleteFunc(src.Keys, func(k proof.Key) bool { return k.FromSize > cp.Size }) // came into force since
 	}
 	if err == nil {
+		src.Epochs, err = l.Epochs(ctx, cp.Size)
+	}
+	if err == nil {
+		src.Cosigned, err = l.Cosignatures(ctx)
+	}
+	if err == nil {
 		src.History, err = l.history(ctx, src.From, cp.Size)
 	}
 	if err != nil {

@@ -93,8 +93,10 @@ type Checkpoint struct {
 	Size   uint64
 	Root   [32]byte
 	Epoch  uint64
-	Time   time.Time // leader time of the newest group it covers
-	Note   []byte    // the signed note, as it is published
+	// EpochID tells apart two epochs of one number; empty in the first epoch.
+	EpochID string
+	Time    time.Time // leader time of the newest group it covers
+	Note    []byte    // the signed note, as it is published
 }
 
 // run is how often Run looks whether the log grew, and when it then signs.

@@ -198,6 +198,12 @@ func printText(w io.Writer, r proof.Report) error {
 	if r.History > 0 {
 		lines = append(lines, [2]string{"history", fmt.Sprintf("continues %d earlier checkpoints", r.History)})
 	}
+	for _, e := range r.Epochs {
+		lines = append(lines, [2]string{e.How, restored(e)})
+	}
+	for _, c := range r.Cosigned {
+		lines = append(lines, [2]string{"cosigned", fmt.Sprintf("by node %s, %d records, %s", c.Node, c.Size, stamp(c.Time))})
+	}
 	if r.Openings > 0 {
 		lines = append(lines, [2]string{"personal", fmt.Sprintf("%d fields opened, as committed to", r.Openings)})
 	}
@@ -213,6 +219,15 @@ func printText(w io.Writer, r proof.Report) error {
 		}
 	}
 	return nil
+}
+
+// restored tells of an epoch after the first.
+func restored(e proof.Epoch) string {
+	lost := "how many records were lost is not known"
+	if e.Lost >= 0 {
+		lost = fmt.Sprintf("%d records lost", e.Lost)
+	}
+	return fmt.Sprintf("at %d from %s, %s (epoch %d, %s)", e.Size, e.From, lost, e.Number, stamp(e.Time))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

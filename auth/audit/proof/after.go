@@ -40,15 +40,18 @@ func IsBundle(r io.ReaderAt) bool {
 
 // checkAfter tells a continued log from a cut, a restored and a forked one.
 func (b *bundle) checkAfter(h held) *Problem {
-	problem := func(k ProblemKind, format string, args ...any) *Problem {
-		return &Problem{Kind: k, Record: none, Text: fmt.Sprintf(format, args...)}
-	}
 	cp, _, err := b.openCheckpoint(h.note)
 	if err != nil {
-		return problem(OtherKey, "the checkpoint you hold is not one of this log, or was changed: %v", err)
+		return afterProblem(OtherKey, "the checkpoint you hold is not one of this log, or was changed: %v", err)
 	}
-	if cp.Size > b.cp.Size {
-		return problem(Cut, "the log ends at %d records but the checkpoint you hold covers %d: it was cut, or this bundle is older than your checkpoint", b.cp.Size, cp.Size)
+	e, old := b.epochAfter(cp)
+	switch {
+	case old:
+		return afterProblem(Cut, "the checkpoint you hold is of epoch %d and this bundle of epoch %d: it is older than your checkpoint, or shows the log as it was before a restore", cp.Epoch, b.cp.Epoch)
+	case e != nil && cp.Size > e.Size:
+		return b.lost(h, cp, e)
+	case cp.Size > b.cp.Size:
+		return afterProblem(Cut, "the log ends at %d records but the checkpoint you hold covers %d: it was cut, or this bundle is older than your checkpoint", b.cp.Size, cp.Size)
 	}
 	err = b.continues(cp)
 	var missing *missingTile
@@ -57,17 +60,54 @@ func (b *bundle) checkAfter(h held) *Problem {
 		b.report.After = &After{Size: cp.Size, Time: cp.Time}
 		return nil
 	case errors.As(err, &missing):
-		return problem(Unproven, "the bundle cannot be compared with the checkpoint you hold (%d records): export it again and name that size", cp.Size)
+		return afterProblem(Unproven, "the bundle cannot be compared with the checkpoint you hold (%d records): export it again and name that size", cp.Size)
 	case !errors.Is(err, errOtherRoot):
-		return problem(Changed, "the bundle's tiles cannot be read: %v", err)
+		return afterProblem(Changed, "the bundle's tiles cannot be read: %v", err)
 	}
-	p := problem(Forked, "this is a fork: its first %d records are not those of the checkpoint you hold", cp.Size)
-	if cp.Epoch < b.cp.Epoch {
-		p = problem(Restored, "the log was restored from a backup (epoch %d, yours is %d) and does not hold all %d records of the checkpoint you hold", b.cp.Epoch, cp.Epoch, cp.Size)
-	}
+	return b.forked(h, "this is a fork: its first %d records are not those of the checkpoint you hold", cp.Size)
+}
+
+func afterProblem(k ProblemKind, format string, args ...any) *Problem {
+	return &Problem{Kind: k, Record: none, Text: fmt.Sprintf(format, args...)}
+}
+
+func (b *bundle) forked(h held, format string, args ...any) *Problem {
+	p := afterProblem(Forked, format, args...)
 	if seq, ok := b.partsFrom(h.bundle); ok {
 		p.Record, p.Text = int64(seq), fmt.Sprintf("%s; record %d is the first that differs", p.Text, seq)
 	}
+	return p
+}
+
+// epochAfter is the first epoch of the bundle in which the log is no longer the
+// one of a checkpoint; nil when it still is, old when the bundle does not reach
+// the checkpoint's epoch. An epoch that a later restore has lost is not in the
+// bundle: the restore that lost it is then the one that is looked for.
+func (b *bundle) epochAfter(cp Checkpoint) (e *Epoch, old bool) {
+	if cp.Epoch == b.cp.Epoch && cp.EpochID == b.cp.EpochID {
+		return nil, false
+	}
+	for i := range b.epochs {
+		e := &b.epochs[i]
+		if e.Number > cp.Epoch || e.Number == cp.Epoch && e.ID != cp.EpochID {
+			return e, false
+		}
+	}
+	return nil, true
+}
+
+// lost says what a restore cost, once nothing speaks against its being one: what
+// both logs share must be the same.
+func (b *bundle) lost(h held, cp Checkpoint, e *Epoch) *Problem {
+	if h.bundle != nil && h.bundle.man.from <= e.Size {
+		root, err := tlog.TreeHash(int64(e.Size), h.bundle.tree)
+		if err == nil && root != e.Root {
+			return b.forked(h, "this is a fork: the restore at record %d keeps other records than those of the bundle you hold", e.Size)
+		}
+	}
+	p := afterProblem(Restored, "%s at %d, %d records lost: those from %d to %d of the checkpoint you hold are no longer in the log (epoch %d, opened %s, from %s)",
+		e.How, e.Size, cp.Size-e.Size, e.Size, cp.Size-1, e.Number, stamp(e.Time), e.From)
+	p.Record = int64(e.Size)
 	return p
 }
 

@@ -12,13 +12,16 @@ import (
 )
 
 // Checkpoint is the text of a C2SP tlog-checkpoint: origin, size and root hash,
-// then two extension lines of ours, "epoch N" and "time RFC3339".
+// then two extension lines of ours, "epoch N" (from the second on with its id) and
+// "time RFC3339".
 type Checkpoint struct {
 	Origin string
 	Size   uint64
 	Root   [32]byte
-	Epoch  uint64    // 1, and one more for each restore from a backup
-	Time   time.Time // leader time of the newest record covered, UTC
+	Epoch  uint64 // 1 until the log is first restored from a backup, see Epoch
+	// EpochID tells apart two epochs of one number; empty in the first epoch.
+	EpochID string
+	Time    time.Time // leader time of the newest record covered, UTC
 }
 
 // maxCheckpointBytes bounds a checkpoint's note.
@@ -26,8 +29,8 @@ const maxCheckpointBytes = 4 << 10
 
 // Text is what is signed.
 func (c Checkpoint) Text() string {
-	return fmt.Sprintf("%s\n%d\n%s\nepoch %d\ntime %s\n",
-		c.Origin, c.Size, tlog.Hash(c.Root), c.Epoch, c.Time.UTC().Format(time.RFC3339Nano))
+	return fmt.Sprintf("%s\n%d\n%s\nepoch %s\ntime %s\n",
+		c.Origin, c.Size, tlog.Hash(c.Root), epochName(c.Epoch, c.EpochID), c.Time.UTC().Format(time.RFC3339Nano))
 }
 
 var errCheckpoint = errors.New("it is not a checkpoint of a Cloister audit log")
@@ -45,12 +48,12 @@ func ParseCheckpoint(note []byte) (Checkpoint, error) {
 	}
 	size, err1 := strconv.ParseInt(lines[1], 10, 64)
 	root, err2 := tlog.ParseHash(lines[2])
-	epoch, err3 := strconv.ParseUint(strings.TrimPrefix(lines[3], "epoch "), 10, 64)
+	epoch, epochID, err3 := parseEpochName(strings.TrimPrefix(lines[3], "epoch "))
 	at, err4 := time.Parse(time.RFC3339Nano, strings.TrimPrefix(lines[4], "time "))
 	if errors.Join(err1, err2, err3, err4) != nil || size < 0 {
 		return Checkpoint{}, errCheckpoint
 	}
-	c := Checkpoint{Origin: lines[0], Size: uint64(size), Root: root, Epoch: epoch, Time: at}
+	c := Checkpoint{Origin: lines[0], Size: uint64(size), Root: root, Epoch: epoch, EpochID: epochID, Time: at}
 	if c.Text() != text {
 		return Checkpoint{}, errCheckpoint
 	}

@@ -44,6 +44,9 @@ type testLog struct {
 	key    testKey
 	keys   []Key
 	epoch  uint64
+	id     string
+	epochs [][]byte
+	cosign map[string]Cosignature
 	lines  []Line
 	hashes []tlog.Hash
 }
@@ -96,8 +99,28 @@ func (l *testLog) checkpoint(size uint64) []byte {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	c := Checkpoint{Origin: "cloister/test", Size: size, Root: root, Epoch: l.epoch, Time: time.Date(2026, 11, 23, 13, 0, int(size%60), 0, time.UTC)}
+	c := Checkpoint{Origin: "cloister/test", Size: size, Root: root, Epoch: l.epoch, EpochID: l.id, Time: time.Date(2026, 11, 23, 13, 0, int(size%60), 0, time.UTC)}
 	return l.sign(c.Text())
+}
+
+// next is the statement of an epoch that begins where the log ends.
+func (l *testLog) next(number uint64, id string) Epoch {
+	root, err := tlog.TreeHash(int64(l.size()), l)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return Epoch{
+		Origin: "cloister/test", Number: number, ID: id, Continues: l.epoch, ContinueID: l.id, Size: l.size(), Root: root,
+		How: HowRestored, From: "20261123T120000Z-v77", Lost: 12, Time: time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC),
+	}
+}
+
+// open opens an epoch.
+func (l *testLog) open(number uint64, id string) {
+	e := l.next(number, id)
+	l.epochs = append(l.epochs, l.sign(e.Text()))
+	l.append(epochLeaf(number, id))
+	l.epoch, l.id = number, id
 }
 
 func (l *testLog) sign(text string) []byte {
@@ -110,7 +133,7 @@ func (l *testLog) sign(text string) []byte {
 
 func (l *testLog) source(from, to uint64) Source {
 	return Source{
-		Checkpoint: l.checkpoint(l.size()), Keys: l.keys, From: from, To: to, Hashes: l,
+		Checkpoint: l.checkpoint(l.size()), Keys: l.keys, Epochs: l.epochs, Cosigned: l.cosign, From: from, To: to, Hashes: l,
 		Records: func() iter.Seq2[Line, error] {
 			return func(yield func(Line, error) bool) {
 				for _, line := range l.lines[from:to] {

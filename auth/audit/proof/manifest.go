@@ -19,12 +19,13 @@ const (
 //
 //	cloister-bundle/v1
 //	<origin>
-//	epoch <n>
+//	epoch <n> [<id>]
 //	records <from> <to>
 //	<SHA-256 in hex> <bytes> <name>     one line a file, in the bundle's order
 type manifest struct {
 	origin   string
 	epoch    uint64
+	epochID  string
 	from, to uint64
 	files    []sum
 }
@@ -38,7 +39,7 @@ type sum struct {
 
 func (m *manifest) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n%s\nepoch %d\nrecords %d %d\n", formatLine, m.origin, m.epoch, m.from, m.to)
+	fmt.Fprintf(&b, "%s\n%s\nepoch %s\nrecords %d %d\n", formatLine, m.origin, epochName(m.epoch, m.epochID), m.from, m.to)
 	for _, f := range m.files {
 		fmt.Fprintf(&b, "%x %d %s\n", f.hash, f.size, f.name)
 	}
@@ -58,7 +59,7 @@ func parseManifest(text string) (*manifest, error) {
 	}
 	m := &manifest{origin: lines[1]}
 	var err error
-	if m.epoch, err = strconv.ParseUint(strings.TrimPrefix(lines[2], "epoch "), 10, 63); err != nil {
+	if m.epoch, m.epochID, err = parseEpochName(strings.TrimPrefix(lines[2], "epoch ")); err != nil {
 		return nil, errManifest
 	}
 	from, to, _ := strings.Cut(strings.TrimPrefix(lines[3], "records "), " ")

@@ -11,6 +11,8 @@
 //	checkpoint              the signed checkpoint all is proven under (C2SP tlog-checkpoint)
 //	keys.json               the key history; see Key
 //	checkpoints/<size>      earlier checkpoints, each proven to be continued
+//	epochs/<number>         the statements that opened the epochs after the first; see Epoch
+//	cosigned/<node>         the newest checkpoint that each node cosigned, and its key; see Cosignature
 //	tile/<level>/<number>   the tiles the proofs take (C2SP tlog-tiles, height 8)
 //	records.jsonl           the records; see Line
 //	records.digests         8 bytes of each line's SHA-256, to name the line that was changed

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"strconv"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -26,7 +25,6 @@ type scanner struct {
 	until  uint64
 	proven []tlog.Hash // of the records from next on, as far as their tile goes
 	hash   hash.Hash   // of the file so far
-	opened uint64      // the last epoch that a record opened, 0 = none yet
 
 	digests  *bufio.Reader // nil = records.digests is no help
 	csv      *comparer     // nil = records.csv is not there
@@ -131,37 +129,6 @@ func (s *scanner) step() (more bool, p *Problem) {
 	s.note(line)
 	s.proven, s.next = s.proven[1:], s.next+1
 	return true, nil
-}
-
-// EpochAction is the action of the event that a restore from a backup records;
-// its detail holds the number of the epoch that it opened as "epoch".
-const EpochAction = "audit.epoch"
-
-// epoch checks that epochs are opened one by one, up to the checkpoint's.
-func (s *scanner) epoch(start int64, l *leaf) *Problem {
-	if string(l.kind) != "event" || string(l.action) != EpochAction {
-		return nil
-	}
-	opened := uint64(0)
-	for _, m := range members(l.detail) {
-		if string(m.name) == "epoch" {
-			opened, _ = strconv.ParseUint(string(m.value), 10, 63)
-		}
-	}
-	if opened <= s.opened || opened > s.b.cp.Epoch || s.opened > 0 && opened != s.opened+1 {
-		return s.problem(Restored, start, "record %d opens epoch %d, which does not follow: the log is in epoch %d", s.next, opened, s.b.cp.Epoch)
-	}
-	s.opened = opened
-	s.b.report.Epochs = append(s.b.report.Epochs, s.next)
-	return nil
-}
-
-// allEpochs wants a bundle of the whole log to hold the opening of each epoch.
-func (s *scanner) allEpochs() *Problem {
-	if s.from > 0 || s.next < s.b.cp.Size || uint64(len(s.b.report.Epochs))+1 == s.b.cp.Epoch {
-		return nil
-	}
-	return &Problem{Kind: Restored, Record: none, Text: fmt.Sprintf("the log is in epoch %d but %d of its records open one", s.b.cp.Epoch, len(s.b.report.Epochs))}
 }
 
 func (s *scanner) note(line Line) {
@@ -277,7 +244,6 @@ func (s *scanner) finish() {
 		b.add(p)
 		return
 	}
-	b.add(s.allEpochs())
 	if want, ok := b.manifested(recordsName); ok && !bytes.Equal(s.hash.Sum(nil), want.hash[:]) {
 		b.add(inFile(s.f, "records.jsonl was changed: it is not the file that was exported"))
 	}

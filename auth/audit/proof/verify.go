@@ -38,8 +38,9 @@ type Report struct {
 	Key        string     `json:"key"`              // the key that signed
 	Keys       int        `json:"keys"`             // in the chain of handovers that leads to it
 	History    int        `json:"checkpoints"`      // earlier checkpoints proven consistent
-	Epochs     []uint64   `json:"epochs,omitempty"` // the records in the range that opened an epoch
-	Openings   int        `json:"openings"`         // personal fields opened and matched
+	Epochs     []Epoch    `json:"epochs,omitempty"` // those after the first, oldest first
+	Cosigned   []Cosigned `json:"cosigned,omitempty"`
+	Openings   int        `json:"openings"` // personal fields opened and matched
 	After      *After     `json:"after,omitempty"`
 	Problems   []*Problem `json:"problems,omitempty"` // all that were found, the gravest first
 }
@@ -77,6 +78,8 @@ type bundle struct {
 	ring     *keyring
 	cp       Checkpoint
 	man      *manifest
+	epochs   []Epoch
+	stated   bool // epochs leads to the checkpoint's
 	signed   bool // man is there and bears the log key's signature
 	tree     tlog.HashReader
 	report   Report
@@ -104,8 +107,10 @@ func (b *bundle) verify(size int64, fingerprint string, earlier held) {
 	if !b.readCheckpoint() {
 		return
 	}
+	b.readEpochs()
 	b.scan()
 	b.checkHistory()
+	b.checkCosigned()
 	if earlier.note != nil && len(b.problems) == 0 {
 		b.add(b.checkAfter(earlier))
 	}
@@ -237,7 +242,7 @@ func (b *bundle) readCheckpoint() bool {
 		b.add(inFile(f, "the checkpoint was changed: %v", err))
 		return false
 	}
-	if b.signed && (key.Fingerprint != b.report.Key || cp.Epoch != b.man.epoch || cp.Size < b.man.to) {
+	if b.signed && (key.Fingerprint != b.report.Key || cp.Epoch != b.man.epoch || cp.EpochID != b.man.epochID || cp.Size < b.man.to) {
 		b.add(inFile(f, "the checkpoint is not the one that the manifest was made for"))
 		return false
 	}

@@ -327,8 +327,7 @@ func TestAfter(t *testing.T) {
 	}
 	forkAt := fork.checkpoint(600)
 	restored := newLog(t, 500)
-	restored.epoch = 2
-	restored.append(epochLeaf(2))
+	restored.open(2, idA)
 	for i := 501; i < 700; i++ {
 		restored.append(testLeaf(i, "again"))
 	}
@@ -371,10 +370,6 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-func epochLeaf(n int) string {
-	return fmt.Sprintf(`{"action":"audit.epoch","actor":{"id":"op","kind":"User"},"detail":{"epoch":%d,"lost":12},"id":"E%d","kind":"event","resource":{"id":"audit","type":"Log"},"v":1}`, n, n)
-}
-
 // TestAnEarlierBundleTellsWhereAForkBegins: with only a checkpoint nobody could.
 func TestAnEarlierBundleTellsWhereAForkBegins(t *testing.T) {
 	l, fork := newLog(t, 700), newLog(t, 423)
@@ -407,33 +402,6 @@ func TestAnEarlierBundleTellsWhereAForkBegins(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-	}
-}
-
-func TestEpochsFollowOneAnother(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		epoch  uint64
-		opened []int
-		ok     bool
-	}{
-		{"none", 1, nil, true},
-		{"two", 3, []int{2, 3}, true},
-		{"one is missing", 3, []int{3}, false},
-		{"one of them in the middle", 4, []int{2, 4}, false},
-		{"twice", 2, []int{2, 2}, false},
-		{"beyond the checkpoint's", 1, []int{2}, false},
-		{"never opened", 2, nil, false},
-	} {
-		l := newLog(t, 5)
-		l.epoch = c.epoch
-		for _, n := range c.opened {
-			l.append(epochLeaf(n))
-		}
-		r, err := l.verify(l.bundle(0, l.size()), nil)
-		if (err == nil) != c.ok || c.ok && len(r.Epochs) != len(c.opened) {
-			t.Errorf("%s: %v, %v", c.name, r.Epochs, err)
-		}
 	}
 }
 

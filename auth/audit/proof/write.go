@@ -50,6 +50,8 @@ type Source struct {
 	Checkpoint []byte                                // the signed note the range is proven under
 	History    [][]byte                              // earlier checkpoints to prove consistent with it
 	Keys       []Key                                 // the key history, oldest first
+	Epochs     [][]byte                              // the signed statements of all epochs after the first, oldest first
+	Cosigned   map[string]Cosignature                // by node: the newest checkpoint that it cosigned
 	From, To   uint64                                // the records
 	Held       []uint64                              // sizes at which --after must be answerable, beside those in the range
 	Hashes     tlog.HashReader                       // the tree, at least up to the checkpoint
@@ -85,7 +87,7 @@ func Write(w io.Writer, s Source) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	b := &bundleWriter{
 		Source: s, cp: cp, tar: tarWriter{w: buffered},
-		manifest: manifest{origin: cp.Origin, epoch: cp.Epoch, from: s.From, to: s.To},
+		manifest: manifest{origin: cp.Origin, epoch: cp.Epoch, epochID: cp.EpochID, from: s.From, to: s.To},
 	}
 	for _, step := range []func() error{b.proofs, b.records, b.tables, b.report, b.policies, b.seal} {
 		if err := step(); err != nil {
@@ -149,6 +151,11 @@ func (b *bundleWriter) proofs() error {
 		}
 		sizes = append(sizes, cp.Size)
 	}
+	more, err := b.statements()
+	if err != nil {
+		return err
+	}
+	sizes = append(sizes, more...)
 	sizes = slices.DeleteFunc(sizes, func(n uint64) bool { return n > b.cp.Size })
 	tree := tlog.Tree{N: int64(b.cp.Size), Hash: b.cp.Root}
 	tiles, err := neededTiles(tree, b.Hashes, b.From, b.To, sizes)
@@ -166,6 +173,23 @@ func (b *bundleWriter) proofs() error {
 		}
 	}
 	return nil
+}
+
+// statements writes what was said of the log beside its checkpoints, and returns
+// the sizes that it speaks of.
+func (b *bundleWriter) statements() (sizes []uint64, err error) {
+	for _, note := range b.Epochs {
+		e, err := ParseEpoch(note)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.small(fmt.Sprintf("%s%d", epochsPrefix, e.Number), note); err != nil {
+			return nil, err
+		}
+		sizes = append(sizes, e.Size)
+	}
+	more, err := b.cosigned()
+	return append(sizes, more...), err
 }
 
 // records goes through the records twice: a tar says a file's size before its
