@@ -39,16 +39,27 @@ func (r *run) awaitReadOnly(n *node, yes bool) {
 }
 
 // diskFull fills a disk at once, before the node could see it coming. It may end
-// rather than go on, and starts again when there is room.
+// rather than go on, and starts again when there is room, as its supervisor would
+// have it: the kernel reports to the next life what it could not write for the
+// last, so the first start may fail too.
 func (r *run) diskFull() {
 	n := r.head()
 	n.forgive(true)
+	defer n.forgive(false)
 	n.disk.Fill(true)
 	r.hold(short, long)
 	n.disk.Fill(false)
 	r.hold(0, short)
-	n.forgive(false)
-	r.restart(n)
+	if err := wait(r.t.Context(), func() error {
+		r.restart(n)
+		s, err := r.status(n)
+		if err == nil && s.Trouble != "" {
+			err = fmt.Errorf("%s", s.Trouble)
+		}
+		return err
+	}); err != nil {
+		r.wrong("%s does not come back after its disk was full: %v", n.id, err)
+	}
 }
 
 // slowDisk makes syncs slow.
