@@ -17,6 +17,7 @@ type disk struct {
 
 // The parts of the folder. What lies in them belongs to the room of that name.
 func (d *disk) seal() string    { return filepath.Join(d.dir, "seal") }
+func (d *disk) raft() string    { return filepath.Join(d.dir, "raft") }
 func (d *disk) tls() string     { return filepath.Join(d.dir, "tls") }
 func (d *disk) blobs() string   { return filepath.Join(d.dir, "blobs") }
 func (d *disk) index() string   { return filepath.Join(d.dir, "index") }
@@ -65,7 +66,7 @@ func openDisk(dir string) (*disk, error) {
 // sealed refuses a folder whose store is there and whose keys are not: new keys
 // would open nothing of it, and nobody would trust what they sign.
 func (d *disk) sealed() error {
-	stored, err := filled(filepath.Join(d.dir, "raft"))
+	stored, err := d.stored()
 	if err != nil || !stored {
 		return err
 	}
@@ -74,6 +75,16 @@ func (d *disk) sealed() error {
 		err = fmt.Errorf("the folder %s with the keys of this data is missing or empty: bring it back from a backup, nothing can be read or trusted without it", d.seal())
 	}
 	return err
+}
+
+// stored reports whether the folder holds a store, however much of it.
+func (d *disk) stored() (bool, error) {
+	for _, part := range []string{filepath.Join(d.dir, "raft"), d.blobs()} {
+		if there, err := filled(part); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
 }
 
 // filled reports whether a folder is there and holds something.

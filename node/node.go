@@ -63,6 +63,7 @@ type Node struct {
 	peerCert *seal.NodeCert
 	roster   atomic.Pointer[roster.Roster]
 	keys     *seal.Keys
+	ring     *seal.Keyring // this node's data keys
 	ca       *seal.CA
 	store    *consensus.Node
 	policies *policy.Policies
@@ -156,6 +157,13 @@ func (n *Node) openSeal(context.Context) (err error) {
 	if n.keys, err = seal.Open(n.disk.seal()); err != nil {
 		return err
 	}
+	stored, err := n.disk.stored()
+	if err != nil {
+		return err
+	}
+	if n.ring, err = n.keys.Keyring(n.cfg.Node, !stored); err != nil {
+		return err
+	}
 	if n.ca, err = n.keys.CA(); err != nil {
 		return err
 	}
@@ -168,7 +176,7 @@ func (n *Node) openSeal(context.Context) (err error) {
 func (n *Node) openStore(ctx context.Context) (err error) {
 	cfg := consensus.Config{
 		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes, FreeBytes: n.freeBytes,
-		Address: n.place.Address, Found: n.place.Founder, Program: n.version,
+		Address: n.place.Address, Found: n.place.Founder, Program: n.version, Ring: n.ring,
 	}
 	if n.port != nil {
 		cfg.Peers = n.port
@@ -230,7 +238,7 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 }
 
 func (n *Node) openBlobs(context.Context) (err error) {
-	if n.blobs, err = blob.Open(n.disk.blobs()); err != nil {
+	if n.blobs, err = blob.Open(n.disk.blobs(), blob.WithRing(n.ring)); err != nil {
 		return err
 	}
 	n.blobs.Reserve(n.store.Writable)
@@ -287,7 +295,7 @@ func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
 		Store: n.store, Sessions: n.sessions, Door: n.guard, Policies: n.policies, Ledger: n.ledger,
-		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs,
+		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(),
 		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Logger: n.log,
 	})
 	if err != nil {
