@@ -149,7 +149,7 @@ func (l *testLog) export(name string, r audit.Range) {
 // TestItIsSmall keeps the verifier readable: what it is made of, and how long.
 func TestItIsSmall(t *testing.T) {
 	lines := 0
-	for _, name := range []string{"main.go", "proof/after", "proof/checkpoint", "proof/container", "proof/csv", "proof/key", "proof/leaf", "proof/line",
+	for _, name := range []string{"main.go", "proof/after", "proof/checkpoint", "proof/container", "proof/cosign", "proof/csv", "proof/epoch", "proof/key", "proof/leaf", "proof/line",
 		"proof/manifest", "proof/problem", "proof/proof", "proof/scan", "proof/tables", "proof/tiles", "proof/verify"} {
 		if dir, base, ok := strings.Cut(name, "/"); ok {
 			name = filepath.Join("..", "..", "auth", "audit", dir, base+".go")
@@ -160,7 +160,7 @@ func TestItIsSmall(t *testing.T) {
 		}
 		lines += bytes.Count(data, []byte("\n"))
 	}
-	const most = 2000
+	const most = 2500 // epochs and cosignatures included
 	if lines > most {
 		t.Errorf("the verifier has %d lines; an auditor reads at most %d", lines, most)
 	}

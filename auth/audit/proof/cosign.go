@@ -138,33 +138,27 @@ func (b *bundle) checkCosigned() {
 		if !ok {
 			return
 		}
-		c, key, err := b.openCosigned(node, data)
+		c, err := b.openCosigned(node, data)
 		if err != nil {
 			b.add(inFile(f, "the cosignature of node %s is wrong: %v", node, err))
 			return
 		}
-		b.report.Cosigned = append(b.report.Cosigned, Cosigned{Node: node, Size: c.Size, Time: key.at, Key: key.vkey})
+		b.report.Cosigned = append(b.report.Cosigned, c)
 	}
 }
 
-// cosignedBy is who cosigned, and when.
-type cosignedBy struct {
-	vkey string
-	at   time.Time
-}
-
-func (b *bundle) openCosigned(node string, data []byte) (Checkpoint, cosignedBy, error) {
+func (b *bundle) openCosigned(node string, data []byte) (Cosigned, error) {
 	var c Cosignature
 	if err := json.Unmarshal(data, &c); err != nil || !nodeWord.MatchString(node) {
-		return Checkpoint{}, cosignedBy{}, errors.New("it cannot be read")
+		return Cosigned{}, errors.New("it cannot be read")
 	}
 	note, at, err := c.open(node)
 	if err != nil {
-		return Checkpoint{}, cosignedBy{}, err
+		return Cosigned{}, err
 	}
 	cp, _, err := b.openCheckpoint(note)
 	if err == nil {
 		err = b.continues(cp)
 	}
-	return cp, cosignedBy{c.Key, at}, err
+	return Cosigned{Node: node, Size: cp.Size, Time: at, Key: c.Key}, err
 }

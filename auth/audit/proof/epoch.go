@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -145,7 +146,7 @@ func (b *bundle) readEpochs() {
 		}
 		e, err := b.openEpoch(data)
 		if err != nil || strconv.FormatUint(e.Number, 10) != name {
-			b.add(inFile(f, "epoch %s was not opened by the log key: %v", name, orWrongName(err)))
+			b.add(inFile(f, "epoch %s was not opened by the log key: %v", name, cmp.Or(err, errEpoch)))
 			return
 		}
 		if e.Continues != number || e.ContinueID != id || e.Number <= number || e.Size < size || e.Size >= b.cp.Size {
@@ -165,13 +166,6 @@ func (b *bundle) readEpochs() {
 		return
 	}
 	b.report.Epochs, b.stated = b.epochs, true
-}
-
-func orWrongName(err error) error {
-	if err == nil {
-		return errors.New("it stands under another's name")
-	}
-	return err
 }
 
 func (b *bundle) openEpoch(note []byte) (Epoch, error) {
