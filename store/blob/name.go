@@ -52,6 +52,15 @@ func ParseHeldKey(k store.Key) (h Hash, node string, ok bool) {
 	return Hash([]byte(p[0])), p[1], true
 }
 
+// Referencer says which blobs the values of a space refer to: what none of them
+// refers to is garbage. Each room that writes such values has one.
+type Referencer struct {
+	Prefix store.Key
+	// Refs lists the blobs that a value refers to. An error stops the collection
+	// of garbage: what is not understood is not deleted.
+	Refs func(item store.Item) ([]Hash, error)
+}
+
 // Name makes a transaction say that it names a blob. Every transaction that
 // writes a value which refers to a blob calls it, after Secure.
 func (s *Store) Name(tx *store.Tx, h Hash, size int64) { tx.Put(NameKey(h), s.NameValue(size)) }

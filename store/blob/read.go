@@ -131,6 +131,15 @@ func (s *Store) Delete(h Hash) error {
 	return syncFolder(s.folder(h))
 }
 
+// Younger reports whether a blob is not here, or was put since a time.
+func (s *Store) Younger(h Hash, than time.Time) (bool, error) {
+	_, changed, err := s.stat(s.path(h))
+	if gone(err) {
+		return true, nil
+	}
+	return !changed.Before(than), err
+}
+
 // DeleteOlder is Delete unless the blob was put, or put again, since a time. It
 // reports whether the blob is gone: a Put that has returned since then is never
 // undone.

@@ -12,9 +12,8 @@ import (
 type Remote interface {
 	// Node is this node's name.
 	Node() string
-	// Fetch brings a blob that is missing or damaged here from another node. It
-	// returns ErrNotFound with one sentence when no node has it.
-	Fetch(ctx context.Context, h Hash) error
+	// Fetch brings a blob that is missing here, or damaged, from another node.
+	Fetch(ctx context.Context, h Hash, damaged bool) error
 	// Secure returns when min(2, voters) nodes hold each of the blobs, this one
 	// among them.
 	Secure(ctx context.Context, hashes []Hash) error
@@ -51,7 +50,7 @@ func (s *Store) whole(h Hash, read func() error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), fetchWithin)
 	defer cancel()
-	if fetchErr := s.remote.Fetch(ctx, h); fetchErr != nil {
+	if fetchErr := s.remote.Fetch(ctx, h, damaged); fetchErr != nil {
 		return fmt.Errorf("%w, and no other node could give it: %w", err, fetchErr)
 	}
 	return read()

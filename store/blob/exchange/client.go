@@ -46,6 +46,9 @@ func NewClient(p Peers, log *slog.Logger) *Client {
 // Others are the nodes that may be asked.
 func (c *Client) Others() []string { return c.peers.Others() }
 
+// Order is a list of nodes with those last that did not answer lately.
+func (c *Client) Order(nodes []string) []string { return c.doubts.order(nodes) }
+
 // send makes one request to a node. The body of the response is the caller's to
 // close; a status that is not 2xx is an error.
 func (c *Client) send(ctx context.Context, method, node, path string, body io.Reader, header ...string) (*http.Response, error) {
@@ -57,6 +60,9 @@ func (c *Client) send(ctx context.Context, method, node, path string, body io.Re
 		req.Header.Set(header[i], header[i+1])
 	}
 	res, err := c.peers.Client().Do(req)
+	if err == nil || !errors.Is(ctx.Err(), context.Canceled) {
+		c.doubts.answered(node, err == nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask node %s: %w", node, err)
 	}
@@ -93,7 +99,8 @@ func (c *Client) list(ctx context.Context, node string, h blob.Hash, max int64) 
 	return list, nil
 }
 
-// chunk asks a node for one chunk and verifies it.
+// chunk asks a node for one chunk and compares it with the list; errWrong when it
+// is another.
 func (c *Client) chunk(ctx context.Context, node string, h blob.Hash, list blob.Chunks, i int) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, chunkWithin)
 	defer cancel()
@@ -107,12 +114,9 @@ func (c *Client) chunk(ctx context.Context, node string, h blob.Hash, list blob.
 	if _, err := io.ReadFull(res.Body, b); err != nil {
 		return nil, fmt.Errorf("node %s broke off: %w", node, err)
 	}
-	more, err := res.Body.Read(make([]byte, 1))
-	if more > 0 || Sum(b) != list.Hashes[i] {
-		c.distrust(ctx, node, h)
+	if more, _ := res.Body.Read(make([]byte, 1)); more > 0 || Sum(b) != list.Hashes[i] {
 		return nil, fmt.Errorf("node %s: %w", node, errWrong)
 	}
-	_ = err // io.EOF, or a connection that broke after all was here
 	return b, nil
 }
 
@@ -142,7 +146,7 @@ func (c *Client) trusted(h blob.Hash, first []string) []string {
 			out = append(out, node)
 		}
 	}
-	return out
+	return c.doubts.order(out)
 }
 
 // Batch asks one node for many small blobs, and calls on with each that came and

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,26 +20,58 @@ type Progress func(done, total int64)
 // nodes of a list first and then from any. What an earlier Pull brought is not
 // asked for again. ErrNowhere: no node that answers holds it.
 func (c *Client) Pull(ctx context.Context, into *blob.Store, h blob.Hash, from []string, progress Progress) error {
+	large, err := c.pullSmall(ctx, into, h, from, progress)
+	if !large {
+		return err
+	}
 	part, err := into.Partial(h)
 	if err != nil {
 		return err
 	}
 	for {
-		list, giver, err := c.anyList(ctx, h, from, blob.DefaultMaxBytes)
+		as, err := c.open(ctx, h, from, blob.DefaultMaxBytes)
 		if err != nil {
 			return errors.Join(err, dropEmpty(part))
 		}
-		p := &pull{client: c, hash: h, list: list, from: from, part: part, progress: progress}
-		if err := p.run(ctx); err != nil {
+		p := &pull{session: as, part: part, progress: progress}
+		if err := p.run(ctx); errors.Is(err, errWrong) {
+			continue // with the list of another node
+		} else if err != nil {
 			return err
 		}
-		err = part.Finish(ctx, len(list.Hashes))
+		err = part.Finish(ctx, len(as.list.Hashes))
+		if err == nil || errors.Is(err, blob.ErrCorrupt) {
+			as.verdict(ctx, err == nil)
+		}
 		if !errors.Is(err, blob.ErrCorrupt) {
 			return err
 		}
-		// Every chunk is as listed and the whole is not the blob: the list lied.
-		c.distrust(ctx, giver, h)
 	}
+}
+
+// pullSmall is Pull of a blob that is one chunk at most, in one request. It
+// reports a larger one.
+func (c *Client) pullSmall(ctx context.Context, into *blob.Store, h blob.Hash, from []string, progress Progress) (large bool, err error) {
+	var all error
+	for _, node := range c.trusted(h, from) {
+		came := false
+		_, alone, err := c.Batch(ctx, node, []blob.Hash{h}, func(h blob.Hash, b []byte) error {
+			came = true
+			n, err := into.Repair(ctx, h, bytes.NewReader(b))
+			if err == nil && progress != nil {
+				progress(n, n)
+			}
+			return err
+		})
+		switch {
+		case came || ctx.Err() != nil:
+			return false, err
+		case len(alone) > 0:
+			return true, nil
+		}
+		all = errors.Join(all, err)
+	}
+	return false, nowhere(h, all)
 }
 
 // dropEmpty removes a partial that holds nothing.
@@ -47,24 +80,6 @@ func dropEmpty(p *blob.Partial) error {
 		return p.Drop()
 	}
 	return nil
-}
-
-// anyList asks one node after the other for a blob's chunks.
-func (c *Client) anyList(ctx context.Context, h blob.Hash, from []string, max int64) (list blob.Chunks, giver string, err error) {
-	var all error
-	for _, node := range c.trusted(h, from) {
-		list, err := c.list(ctx, node, h, max)
-		if err == nil {
-			return list, node, nil
-		}
-		if ctx.Err() != nil {
-			return list, "", ctx.Err()
-		}
-		if !errors.Is(err, errNotHeld) {
-			all = errors.Join(all, err)
-		}
-	}
-	return list, "", nowhere(h, all)
 }
 
 // nowhere is the one sentence for a blob that nobody has.
@@ -77,23 +92,22 @@ func nowhere(h blob.Hash, why error) error {
 
 // pull is one blob on its way into a store.
 type pull struct {
-	client   *Client
-	hash     blob.Hash
-	list     blob.Chunks
-	from     []string
+	*session
 	part     *blob.Partial
 	progress Progress
 
-	mu   sync.Mutex
-	done int64
+	mu     sync.Mutex
+	done   int64
+	failed bool
 }
 
-// run brings every chunk that is not there yet.
+// run brings every chunk that is not there yet. When one cannot be had, those
+// that are under way still arrive, and stay for the next time.
 func (p *pull) run(ctx context.Context) error {
-	group, within := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(maxChunks)
 	for i, want := range p.list.Hashes {
-		if within.Err() != nil {
+		if p.stopped() || ctx.Err() != nil {
 			break
 		}
 		group.Go(func() error {
@@ -101,13 +115,19 @@ func (p *pull) run(ctx context.Context) error {
 				p.arrived(i)
 				return nil
 			}
-			return p.bring(within, i)
+			return p.bring(ctx, i)
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	return ctx.Err()
+}
+
+func (p *pull) stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
 }
 
 // bring brings one chunk, when there is room for it in memory.
@@ -118,13 +138,17 @@ func (p *pull) bring(ctx context.Context, i int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	b, err := p.client.anyChunk(ctx, p.hash, p.list, i, p.from)
+	b, err := p.chunk(ctx, i)
 	if err == nil {
 		err = p.part.Put(i, b)
 	}
 	if err == nil {
 		p.arrived(i)
+		return nil
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed = true
 	return err
 }
 
@@ -137,22 +161,4 @@ func (p *pull) arrived(i int) {
 	if p.progress != nil {
 		p.progress(done, p.list.Size)
 	}
-}
-
-// anyChunk asks one node after the other for a chunk, beginning with another one
-// for each chunk, and returns it verified.
-func (c *Client) anyChunk(ctx context.Context, h blob.Hash, list blob.Chunks, i int, from []string) ([]byte, error) {
-	var all error
-	nodes := c.trusted(h, from)
-	for k := range nodes {
-		b, err := c.chunk(ctx, nodes[(k+i)%len(nodes)], h, list, i)
-		if err == nil {
-			return b, nil
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		all = errors.Join(all, err)
-	}
-	return nil, nowhere(h, all)
 }

@@ -14,16 +14,12 @@ const ahead = 3
 
 // Stream is a blob of other nodes, read from its beginning to its end: every
 // byte it yields was verified against its chunk. It is used by one goroutine.
-// Whoever reads it to the end verifies the whole; Lied says that it did not
-// match.
+// Whoever reads it to the end verifies the whole, and says with Verdict whether
+// it matched.
 type Stream struct {
-	client *Client
+	*session
 	ctx    context.Context
 	cancel context.CancelFunc
-	hash   blob.Hash
-	list   blob.Chunks
-	giver  string
-	from   []string
 	pos    int64
 	now    []byte // what is left of the chunk that is being read
 	queue  []chan arrived
@@ -38,20 +34,19 @@ type arrived struct {
 // Stream opens a blob of at most max bytes that other nodes hold, those of a
 // list first. It ends with the context.
 func (c *Client) Stream(ctx context.Context, h blob.Hash, from []string, max int64) (*Stream, error) {
-	list, giver, err := c.anyList(ctx, h, from, max)
+	as, err := c.open(ctx, h, from, max)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &Stream{client: c, ctx: ctx, cancel: cancel, hash: h, list: list, giver: giver, from: from}, nil
+	return &Stream{session: as, ctx: ctx, cancel: cancel}, nil
 }
 
 // Size is the blob's size.
 func (s *Stream) Size() int64 { return s.list.Size }
 
-// Lied says that the whole did not match its name: whoever gave the list of
-// chunks is not asked again.
-func (s *Stream) Lied() { s.client.distrust(s.ctx, s.giver, s.hash) }
+// Verdict says whether the whole matched its name: who lied is not asked again.
+func (s *Stream) Verdict(right bool) { s.verdict(s.ctx, right) }
 
 // Read implements io.Reader.
 func (s *Stream) Read(b []byte) (int, error) {
@@ -93,7 +88,7 @@ func (s *Stream) fetch() error {
 func (s *Stream) ask(i int) chan arrived {
 	out := make(chan arrived, 1)
 	go func() {
-		b, err := s.client.anyChunk(s.ctx, s.hash, s.list, i, s.from)
+		b, err := s.chunk(s.ctx, i)
 		out <- arrived{b, err}
 	}()
 	return out
