@@ -1,0 +1,521 @@
+package replica_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/blob"
+	"github.com/cloister-os/cloister/store/blob/blobtest"
+	"github.com/cloister-os/cloister/store/blob/exchange"
+	"github.com/cloister-os/cloister/store/blob/replica"
+	"github.com/cloister-os/cloister/store/storetest"
+)
+
+// notes is a space whose values are the hash that they refer to.
+const notes store.Space = "H/note/"
+
+func referencers() []blob.Referencer {
+	return []blob.Referencer{{Prefix: notes.Prefix(), Refs: func(item store.Item) ([]blob.Hash, error) {
+		if len(item.Value) != len(blob.Hash{}) {
+			return nil, errors.New("what is this?")
+		}
+		return []blob.Hash{blob.Hash(item.Value)}, nil
+	}}}
+}
+
+// cluster is some nodes with one replicated state.
+type cluster struct {
+	t     *testing.T
+	net   *blobtest.Network
+	store *storetest.Model
+	nodes []*node
+	log   *record
+}
+
+type node struct {
+	*blobtest.Node
+	*replica.Replica
+	dir  string
+	stop func()
+}
+
+// record keeps what was logged.
+type record struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(b)
+}
+
+func (r *record) has(s string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Contains(r.text.String(), s)
+}
+
+// membership is three voters, the first of which leads.
+type membership struct {
+	c     *cluster
+	leads bool
+}
+
+func (m membership) Voters() int { return len(m.c.nodes) }
+func (m membership) Leads() bool { return m.leads }
+
+// short are times that a test can wait for.
+func short() replica.Config {
+	return replica.Config{Grace: time.Millisecond, Lease: time.Hour, Every: 200 * time.Millisecond, Collect: time.Hour, ScrubBytes: -1}
+}
+
+func newCluster(t *testing.T, n int, cfg replica.Config) *cluster {
+	t.Helper()
+	c := &cluster{t: t, net: blobtest.NewNetwork(), store: storetest.NewModel(time.Now), log: &record{}}
+	for i := range n {
+		c.nodes = append(c.nodes, &node{dir: t.TempDir(), Node: nil})
+		c.start(i, cfg)
+	}
+	return c
+}
+
+// start starts a node, or starts it again.
+func (c *cluster) start(i int, cfg replica.Config) *node {
+	c.t.Helper()
+	n := c.nodes[i]
+	n.Node = c.net.Add(c.t, fmt.Sprint("node-", i+1), n.dir)
+	logger := slog.New(slog.NewTextHandler(c.log, nil))
+	cfg.Node, cfg.Store, cfg.Blobs, cfg.Client, cfg.Logger = n.Name, c.store, n.Blobs, n.Exchange, logger
+	cfg.Cluster, cfg.Referencers = membership{c, i == 0}, referencers()
+	r, err := replica.New(cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	n.Replica = r
+	n.Handle(exchange.NewServer(exchange.ServerConfig{
+		Store: n.Blobs, Doubt: r.Doubt, Received: r.Received, Hold: r.Hold, Caller: blobtest.Caller, Logger: logger,
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { _ = r.Run(ctx) })
+	n.stop = sync.OnceFunc(func() { cancel(); ended.Wait() })
+	c.t.Cleanup(n.stop)
+	return n
+}
+
+// write puts bytes at a node and names them in a note, as every room does.
+func (c *cluster) write(i int, note string, b []byte) blob.Hash {
+	c.t.Helper()
+	h, err := c.tryWrite(i, note, b)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return h
+}
+
+func (c *cluster) tryWrite(i int, note string, b []byte) (blob.Hash, error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	n := c.nodes[i]
+	h, err := n.Blobs.PutBytes(ctx, b)
+	if err != nil {
+		return h, err
+	}
+	if err := n.Blobs.Secure(ctx, h); err != nil {
+		return h, err
+	}
+	tx := store.NewTx()
+	tx.Put(notes.Key(note), h[:])
+	n.Blobs.Name(tx, h, int64(len(b)))
+	_, err = c.store.Apply(ctx, tx)
+	return h, err
+}
+
+func (c *cluster) forget(note string) {
+	c.t.Helper()
+	tx := store.NewTx()
+	tx.Delete(notes.Key(note))
+	if _, err := c.store.Apply(c.t.Context(), tx); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// floor lets nobody read the past any more.
+func (c *cluster) floor() {
+	c.t.Helper()
+	tx := store.NewTx()
+	tx.Put(store.RetentionFloor, []byte(store.Number(uint64(c.store.Applied()))))
+	if _, err := c.store.Apply(c.t.Context(), tx); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) holders(h blob.Hash) (n int) {
+	for _, node := range c.nodes {
+		if node.Blobs.Has(h) {
+			n++
+		}
+	}
+	return n
+}
+
+// soon waits for something that happens by itself.
+func soon(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(90 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came about that %s", what)
+		}
+	}
+}
+
+func random(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)}).Read(b)
+	return b
+}
+
+const large = blob.ChunkBytes + 1234
+
+func TestWhatIsNamedIsOnTwoNodesThenAndOnAllSoon(t *testing.T) {
+	c := newCluster(t, 3, short())
+	for i, size := range []int{10, 100_000, large} {
+		h := c.write(0, fmt.Sprint(i), random(size, uint64(i)))
+		if n := c.holders(h); n < 2 {
+			t.Errorf("%d bytes were named while %d node held them", size, n)
+		}
+		soon(t, "all nodes hold it", func() bool { return c.holders(h) == 3 })
+	}
+	soon(t, "all nodes say so", func() bool {
+		n := 0
+		_ = c.store.View(t.Context(), store.Local, func(s store.Snapshot) error {
+			for range s.Scan(blob.SpaceHeld.Prefix(), "") {
+				n++
+			}
+			return nil
+		})
+		return n == 9
+	})
+	if s := c.nodes[2].Status(); s.Missing != 0 || s.MissingBytes != 0 {
+		t.Errorf("node 3 still misses %+v", s)
+	}
+}
+
+func TestWithoutASecondNodeNothingIsNamed(t *testing.T) {
+	c := newCluster(t, 3, short())
+	c.nodes[1].Down(true)
+	c.nodes[2].Down(true)
+	h, err := c.nodes[0].Blobs.PutBytes(t.Context(), []byte("alone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := c.nodes[0].Blobs.Secure(ctx, h); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it is secure: %v", err)
+	}
+	c.nodes[2].Down(false)
+	if h := c.write(0, "later", []byte("alone")); c.holders(h) < 2 {
+		t.Error("it was named on one node")
+	}
+}
+
+func TestOneOfThreeMayBeAway(t *testing.T) {
+	c := newCluster(t, 3, short())
+	c.nodes[1].Down(true)
+	var hashes []blob.Hash
+	for i := range 50 {
+		hashes = append(hashes, c.write(0, fmt.Sprint(i), random(1000+i, uint64(i))))
+	}
+	c.nodes[1].Down(false)
+	soon(t, "the one that was away has all", func() bool {
+		for _, h := range hashes {
+			if !c.nodes[1].Blobs.Has(h) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A hung node is not waited for: another one takes the blob.
+func TestAHungNodeDoesNotHoldUpTheOthers(t *testing.T) {
+	c := newCluster(t, 3, short())
+	hung := make(chan struct{})
+	defer close(hung)
+	c.nodes[1].Misbehave(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		select {
+		case <-hung:
+		case <-r.Context().Done():
+		}
+	})
+	h := c.write(0, "x", []byte("hello"))
+	if !c.nodes[2].Blobs.Has(h) {
+		t.Error("node 3 does not hold it")
+	}
+}
+
+func TestALostFolderIsFilledAgain(t *testing.T) {
+	c := newCluster(t, 3, short())
+	var hashes []blob.Hash
+	for i := range 40 {
+		hashes = append(hashes, c.write(i%3, fmt.Sprint(i), random(500*i, uint64(i))))
+	}
+	hashes = append(hashes, c.write(0, "large", random(large, 99)))
+	for _, h := range hashes {
+		soon(t, "all nodes hold it", func() bool { return c.holders(h) == 3 })
+	}
+	c.nodes[2].stop()
+	if err := os.RemoveAll(c.nodes[2].dir); err != nil {
+		t.Fatal(err)
+	}
+	n := c.start(2, short())
+	if b, err := n.Blobs.Read(hashes[7], 1<<20); err != nil || len(b) != 500*7 { // before its turn
+		t.Errorf("read while it is filled: %d bytes, %v", len(b), err)
+	}
+	for _, h := range hashes {
+		soon(t, "the lost disk is filled", func() bool { return n.Blobs.Has(h) })
+	}
+	soon(t, "nothing is missing", func() bool { return n.Status().Missing == 0 })
+}
+
+func TestADamagedByteIsRepairedWhenItIsRead(t *testing.T) {
+	c := newCluster(t, 3, short())
+	for i, size := range []int{1000, large} {
+		b := random(size, uint64(i))
+		h := c.write(0, fmt.Sprint(i), b)
+		soon(t, "all nodes hold it", func() bool { return c.holders(h) == 3 })
+		damage(t, c.nodes[0], h)
+		got, err := c.nodes[0].Blobs.ReadRange(h, 0, int64(size))
+		if err != nil || !bytes.Equal(got, b) {
+			t.Errorf("read: %v", err)
+		}
+		if s := c.nodes[0].Status(); s.Damaged != int64(i+1) || s.Repaired != int64(i+1) {
+			t.Errorf("%+v", s)
+		}
+	}
+	if !c.log.has("repaired") {
+		t.Error("the log does not say so")
+	}
+}
+
+func TestTheScrubFindsDamage(t *testing.T) {
+	c := newCluster(t, 2, short())
+	var hashes []blob.Hash
+	for i := range 20 {
+		hashes = append(hashes, c.write(0, fmt.Sprint(i), random(5000, uint64(i))))
+	}
+	for _, h := range hashes[3:6] {
+		damage(t, c.nodes[0], h)
+	}
+	if err := c.nodes[0].Scrub(t.Context(), blob.Hash{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.nodes[0].Status(); s.Damaged != 3 || s.Repaired != 3 {
+		t.Errorf("%+v", s)
+	}
+	for _, h := range hashes {
+		if _, err := c.nodes[0].Blobs.Verify(h, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestANodeAloneAsksNobody(t *testing.T) {
+	c := newCluster(t, 1, short())
+	h := c.write(0, "x", []byte("alone"))
+	damage(t, c.nodes[0], h)
+	_, err := c.nodes[0].Blobs.Read(h, 100)
+	if !errors.Is(err, blob.ErrCorrupt) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.nodes[0].Blobs.Read(blob.Hash{3}, 100); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+func damage(t *testing.T, n *node, h blob.Hash) {
+	t.Helper()
+	path := filepath.Join(n.dir, h.String()[:2], h.String())
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 4
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGarbageGoesWhenNobodyCanReadIt(t *testing.T) {
+	cfg := short()
+	cfg.Lease = time.Minute
+	c := newCluster(t, 3, cfg)
+	kept, gone := c.write(0, "kept", []byte("kept")), c.write(0, "gone", []byte("gone"))
+	for _, h := range []blob.Hash{kept, gone} {
+		soon(t, "all nodes hold it", func() bool { return c.holders(h) == 3 })
+	}
+	c.age(kept)
+	c.age(gone)
+	c.forget("gone")
+	collect := func() {
+		t.Helper()
+		time.Sleep(2 * time.Millisecond) // the grace period
+		if err := c.nodes[0].Collect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	collect()
+	collect()
+	collect()
+	if c.holders(gone) != 3 {
+		t.Fatal("a blob went that a reader of the past may ask for")
+	}
+	c.floor()
+	collect()
+	soon(t, "the garbage is gone", func() bool { return c.holders(gone) == 0 })
+	soon(t, "and forgotten", func() bool {
+		collect()
+		err := c.store.View(t.Context(), store.Local, func(s store.Snapshot) error {
+			_, err := s.Get(blob.NameKey(gone))
+			return err
+		})
+		return errors.Is(err, store.ErrNotFound)
+	})
+	if c.holders(kept) != 3 {
+		t.Error("a blob went that is referred to")
+	}
+}
+
+// age makes a blob look as if it had been put long ago.
+func (c *cluster) age(h blob.Hash) {
+	old := time.Now().Add(-time.Hour)
+	for _, n := range c.nodes {
+		_ = os.Chtimes(filepath.Join(n.dir, h.String()[:2], h.String()), old, old) // where it is
+	}
+}
+
+func TestWhatWasNeverNamedGoesAfterItsLease(t *testing.T) {
+	cfg := short()
+	cfg.Lease = time.Minute
+	c := newCluster(t, 2, cfg)
+	young, old := []byte("young"), []byte("old")
+	hy, err := c.nodes[0].Blobs.PutBytes(t.Context(), young)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ho, err := c.nodes[0].Blobs.PutBytes(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.age(ho)
+	soon(t, "the old one is gone", func() bool { c.age(ho); return c.holders(ho) == 0 })
+	if !c.nodes[0].Blobs.Has(hy) {
+		t.Error("the young one went")
+	}
+}
+
+func TestWhatIsReferredToWithoutAnEntryStays(t *testing.T) {
+	c := newCluster(t, 2, short())
+	h, err := c.nodes[0].Blobs.PutBytes(t.Context(), []byte("from before there were entries"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := store.NewTx()
+	tx.Put(notes.Key("x"), h[:])
+	if _, err := c.store.Apply(t.Context(), tx); err != nil {
+		t.Fatal(err)
+	}
+	c.nodes[0].stop()
+	c.age(h)
+	cfg := short()
+	cfg.Lease = time.Minute
+	c.start(0, cfg)
+	soon(t, "it has an entry", func() bool {
+		return c.store.View(t.Context(), store.Local, func(s store.Snapshot) error {
+			_, err := s.Get(blob.NameKey(h))
+			return err
+		}) == nil
+	})
+	if !c.nodes[0].Blobs.Has(h) {
+		t.Error("it went")
+	}
+}
+
+func TestAValueNobodyUnderstandsStopsTheCollection(t *testing.T) {
+	c := newCluster(t, 1, short())
+	tx := store.NewTx()
+	tx.Put(notes.Key("odd"), []byte("from a newer program"))
+	if _, err := c.store.Apply(t.Context(), tx); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.nodes[0].Collect(t.Context()); err == nil {
+		t.Error("it went on")
+	}
+}
+
+// Writers name and forget the same few blobs, over and over, while the leader
+// collects as fast as it can and every file that may be old is made old right
+// before it is put again. Whatever is named can be read.
+func TestNothingGoesThatAWriterIsAboutToName(t *testing.T) {
+	cfg := short()
+	cfg.Lease, cfg.Every, cfg.Grace = 30*time.Second, 20*time.Millisecond, time.Nanosecond
+	c := newCluster(t, 3, cfg)
+	var stopped atomic.Bool
+	var collectors, writers sync.WaitGroup
+	collectors.Go(func() {
+		for !stopped.Load() {
+			if err := c.nodes[0].Collect(context.Background()); err != nil {
+				t.Error(err)
+			}
+			c.floor()
+		}
+	})
+	rounds := 40
+	for w := range 3 {
+		writers.Go(func() {
+			for round := range rounds {
+				b := fmt.Appendf(nil, "blob %d of writer %d", round%3, w)
+				note := fmt.Sprint(w)
+				c.age(blob.Hash(exchange.Sum(b)))
+				h, err := c.tryWrite((w+round)%3, note, b)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, n := range c.nodes {
+					if got, err := n.Blobs.Read(h, 100); err != nil || !bytes.Equal(got, b) {
+						t.Errorf("named in round %d and not to be read at %s: %v", round, n.Name, err)
+					}
+				}
+				c.forget(note)
+			}
+		})
+	}
+	writers.Wait()
+	stopped.Store(true)
+	collectors.Wait()
+	deleted := int64(0)
+	for _, n := range c.nodes {
+		deleted += n.Status().Deleted
+	}
+	t.Logf("%d copies were deleted on the way", deleted)
+	if deleted == 0 {
+		t.Error("nothing was ever deleted: this test proves nothing")
+	}
+}
