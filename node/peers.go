@@ -30,6 +30,9 @@ func (n *Node) openPlace(context.Context) (err error) {
 	n.place, err = cluster.ReadPlace(n.cfg.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := n.halfJoined(); err != nil {
+			return err
+		}
 		id := make([]byte, 16)
 		if _, err := rand.Read(id); err != nil {
 			return err
@@ -45,6 +48,20 @@ func (n *Node) openPlace(context.Context) (err error) {
 	n.place.Service = or(n.cfg.Cluster.Name, n.place.Service)
 	n.cfg.Cluster.Peer, n.cfg.Cluster.Name = n.place.Address, n.place.Service
 	return n.place.Write(n.cfg.Data)
+}
+
+// halfJoined refuses a folder that has keys and nothing else: whoever founded a
+// cluster on them would have two of one identity.
+func (n *Node) halfJoined() error {
+	keys, err := filled(n.disk.seal())
+	if err != nil || !keys {
+		return err
+	}
+	data, err := filled(n.disk.raft())
+	if err == nil && !data {
+		err = fmt.Errorf("the folder %s holds keys and no data: cloister node join was interrupted; empty the folder and let the node join again", n.cfg.Data)
+	}
+	return err
 }
 
 func or(s, otherwise string) string {

@@ -28,8 +28,10 @@ import (
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/node/cluster/roster"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
+	"github.com/cloister-os/cloister/store/consensus"
 	"github.com/cloister-os/cloister/store/storetest"
 )
 
@@ -47,6 +49,18 @@ type noSource struct{}
 func (noSource) Kind() string                                                           { return "files" }
 func (noSource) Check(context.Context, *guard.Permit, graph.Source) error               { return nil }
 func (noSource) Scan(context.Context, *guard.Permit, graph.Source, *connect.Sink) error { return nil }
+
+// alone is the consensus of a cluster of one.
+type alone struct{}
+
+func (alone) Members(context.Context) ([]consensus.Member, error) {
+	return []consensus.Member{{ID: "test", Voter: true, Leader: true, Self: true, Healthy: true}}, nil
+}
+func (alone) Leads() bool                                       { return true }
+func (alone) AddNonvoter(context.Context, consensus.Peer) error { return nil }
+func (alone) Remove(context.Context, string) error              { return nil }
+func (alone) Transfer(context.Context, string) error            { return nil }
+func (alone) Readdress(context.Context, consensus.Peer) error   { return nil }
 
 func open(t *testing.T, changes ...func(*Config)) *house {
 	t.Helper()
@@ -75,6 +89,8 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	cfg.Runs, err = run.New(run.Config{Store: st, Door: h.Guard, Blobs: blobs, Node: "test", Agents: []run.Agent{echo}})
 	must(t, err)
 	t.Cleanup(func() { cfg.Runs.Close() })
+	cfg.Nodes, err = roster.New(t.Context(), roster.Config{Store: st, Raft: alone{}, Door: h.Guard, Node: "test"})
+	must(t, err)
 	cfg.Ask = func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
 		return cfg.Runs.StartOnce(ctx, p, key, "echo", question)
 	}
@@ -161,7 +177,7 @@ func routes(t *testing.T, a *API) []route {
 		"ask": wire.Question{Question: "who?"}, "add-source": wire.NewSource{Name: "s", Kind: "files", Path: "/tmp"},
 		"import-model": wire.ImportModel{Path: "/no/such/file"}, "create-key": wire.NewKey{Name: "k", Scopes: []string{"ask"}},
 		"put-policy": wire.NewPolicy{Text: `@id("x") permit (principal, action, resource);`}, "export-records": wire.Export{},
-		"put-upload": []byte("bytes"),
+		"put-upload": []byte("bytes"), "invite-node": wire.NewInvitation{}, "transfer-lead": wire.Transfer{}, "readdress-node": wire.Address{Peer: "10.0.0.9:8444"},
 	}
 	var out []route
 	for path, item := range a.OpenAPI().Paths {

@@ -32,6 +32,7 @@ type Config struct {
 	Packs     *pack.Service
 	Uploads   string // folder for files on their way; required
 	Runs      *run.Engine
+	Nodes     Nodes
 	Ask       func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
 	Status    func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
 	SetupDone func()                                                           // called after setup; may be nil

@@ -107,6 +107,11 @@ func routes() map[string]route {
 		"PUT /api/v1/policies/{id}":           {path: "/api/v1/policies/x", body: wire.NewPolicy{Text: "no policy"}, want: allOf(422, admin, lawyer)},
 		"DELETE /api/v1/policies/{id}":        {path: "/api/v1/policies/none", want: allOf(404, admin, lawyer)},
 		"GET /api/v1/cost":                    {want: allOf(200, admin, auditor)},
+		"GET /api/v1/nodes":                   {want: allOf(200, admin)},
+		"POST /api/v1/nodes/invitations":      {body: wire.NewInvitation{}, want: allOf(422, admin)}, // its peer port is closed
+		"POST /api/v1/nodes/transfer":         {body: wire.Transfer{}, want: allOf(422, admin)},      // nobody else votes
+		"DELETE /api/v1/nodes/{name}":         {path: "/api/v1/nodes/none", want: allOf(404, admin)},
+		"PUT /api/v1/nodes/{name}/address":    {path: "/api/v1/nodes/none/address", body: wire.Address{Peer: "10.0.0.9:8444"}, want: allOf(404, admin)},
 
 		// What the document does not describe.
 		"POST /v1/chat/completions": {body: `{"model":"default","messages":[{"role":"user","content":"x"}]}`, want: allOf(404, admin, modeller)},

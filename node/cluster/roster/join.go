@@ -51,6 +51,11 @@ type Invitation struct {
 	Expires time.Time
 }
 
+// Command is what to run on the new machine.
+func (i Invitation) Command() string {
+	return "cloister node join " + i.Token + " --data DIR --node NAME --cluster-peer HOST:PORT"
+}
+
 // Invite makes an invitation for one node, good for life.
 func (r *Roster) Invite(ctx context.Context, p auth.Principal, life time.Duration) (Invitation, error) {
 	if life <= 0 {
@@ -59,16 +64,15 @@ func (r *Roster) Invite(ctx context.Context, p auth.Principal, life time.Duratio
 	if life > MaxLife || life < time.Minute {
 		return Invitation{}, fmt.Errorf("%w: an invitation is good for 1 to %d minutes", store.ErrInvalid, int(MaxLife/time.Minute))
 	}
-	if r.cfg.Address == "" {
-		return Invitation{}, fmt.Errorf("%w: this node's peer port is closed; start it with --cluster-peer HOST:PORT, an address that the other nodes can reach", store.ErrInvalid)
-	}
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
 		return Invitation{}, err
 	}
 	expires := r.cfg.Now().Add(life).Truncate(time.Second)
-	t := cluster.Token{Cluster: r.cfg.Cluster, Addresses: r.doors(), Pin: cluster.Pin(r.cfg.CA), Secret: secret, Expires: expires.Unix()}
-	err := r.change(ctx, p, "invite", nil, func(ctx context.Context, permit *guard.Permit) error {
+	err := r.change(ctx, p, "invite a node", nil, func(ctx context.Context, permit *guard.Permit) error {
+		if r.cfg.Address == "" {
+			return fmt.Errorf("%w: this node's peer port is closed; start it with --cluster-peer HOST:PORT, an address that the other nodes can reach", store.ErrInvalid)
+		}
 		row, err := cbor.Marshal(invite{V: entryVersion, Expires: expires.UnixMilli(), By: p.ID})
 		if err != nil {
 			return err
@@ -88,6 +92,7 @@ func (r *Roster) Invite(ctx context.Context, p auth.Principal, life time.Duratio
 	if err != nil {
 		return Invitation{}, err
 	}
+	t := cluster.Token{Cluster: r.cfg.Cluster, Addresses: r.doors(), Pin: cluster.Pin(r.cfg.CA), Secret: secret, Expires: expires.Unix()}
 	return Invitation{Token: t.String(), Expires: expires}, nil
 }
 
