@@ -30,7 +30,8 @@ type job struct {
 		URL, CA, Fingerprint, Code string
 		LogKey                     string `json:"log_key"`
 	}
-	server *exec.Cmd
+	server *exec.Cmd // of a walk on one node
+	trio   *trio     // nil = one node
 	client *http.Client
 	token  string
 	world  *world.World
@@ -43,6 +44,7 @@ type report struct {
 	Model   bool
 	Score   Score
 	Facts   map[string]string // checks that are not counted: name → "" or what is wrong
+	Answers map[string]string // question → its gist
 	Seconds map[string]float64
 }
 
@@ -65,7 +67,7 @@ func (j *job) whole() []step {
 }
 
 func (j *job) walk(ctx context.Context, steps []step) (*report, error) {
-	r := &report{Seed: j.seed, Model: j.pack != "", Facts: map[string]string{}, Seconds: map[string]float64{}}
+	r := &report{Seed: j.seed, Model: j.pack != "", Facts: map[string]string{}, Answers: map[string]string{}, Seconds: map[string]float64{}}
 	defer j.stop()
 	for _, step := range steps {
 		began := time.Now()
@@ -93,9 +95,14 @@ func (j *job) start(ctx context.Context, _ *report) error {
 	if err != nil {
 		return err
 	}
-	j.server = exec.Command(j.binary, "serve", "--data", data, "--listen", "localhost:8443")
-	j.server.Stdout, j.server.Stderr = log, log
-	if err := j.server.Start(); err != nil {
+	if j.trio != nil {
+		err = j.serve(j.trio.members[0])
+	} else {
+		j.server = exec.Command(j.binary, "serve", "--data", data, "--listen", "localhost:8443")
+		j.server.Stdout, j.server.Stderr = log, log
+		err = j.server.Start()
+	}
+	if err != nil {
 		return err
 	}
 	if j.client == nil {
@@ -142,19 +149,26 @@ func (j *job) readSetup(ctx context.Context, file string) error {
 }
 
 func (j *job) stop() {
-	if j.server == nil {
-		return
+	if j.trio != nil {
+		j.trio.stop()
 	}
-	_ = j.server.Process.Signal(os.Interrupt)
+	if j.server != nil {
+		end(j.server)
+		j.server = nil
+	}
+}
+
+// end stops a server, by force when it takes too long.
+func end(server *exec.Cmd) {
+	_ = server.Process.Signal(os.Interrupt)
 	done := make(chan struct{})
-	go func() { _ = j.server.Wait(); close(done) }()
+	go func() { _ = server.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
-		_ = j.server.Process.Kill()
+		_ = server.Process.Kill()
 		<-done
 	}
-	j.server = nil
 }
 
 func (j *job) until(ctx context.Context, limit time.Duration, what string, try func() error) error {
@@ -178,8 +192,16 @@ func (j *job) tail() string {
 
 // cli runs the shell's command the way a person would, and returns what it prints.
 func (j *job) cli(ctx context.Context, stdin string, args ...string) (string, error) {
+	if j.trio != nil {
+		return j.cliFailover(ctx, stdin, args)
+	}
+	return j.command(ctx, stdin, nil, args)
+}
+
+func (j *job) command(ctx context.Context, stdin string, env, args []string) (string, error) {
 	cmd := exec.CommandContext(ctx, j.binary, args...)
 	cmd.Env = append(os.Environ(), "HOME="+filepath.Join(j.dir, "home"), "XDG_CONFIG_HOME="+filepath.Join(j.dir, "home", ".config"))
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -258,6 +280,7 @@ func (j *job) askAll(ctx context.Context, r *report) error {
 					return
 				}
 				r.Score.add(q, i, a)
+				r.Answers[q.Wordings[i]] = gist(a)
 			}()
 		}
 	}
@@ -284,7 +307,14 @@ func (j *job) ask(ctx context.Context, token, question string) (answer, error) {
 }
 
 func (j *job) call(ctx context.Context, token, method, path string, body []byte) ([]byte, int, error) {
-	req, err := http.NewRequestWithContext(ctx, method, j.setup.URL+path, bytes.NewReader(body))
+	if j.trio != nil {
+		return j.failover(ctx, token, method, path, body)
+	}
+	return j.send(ctx, j.setup.URL, token, method, path, body)
+}
+
+func (j *job) send(ctx context.Context, url, token, method, path string, body []byte) ([]byte, int, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -42,7 +42,15 @@ func inside() int {
 		pack: os.Getenv("MAINJOB_PACK"), checkout: os.Getenv("MAINJOB_CHECKOUT"), seed: seed, log: os.Stdout}
 	ctx, cancel := context.WithTimeout(context.Background(), 9*time.Minute)
 	defer cancel()
-	r, err := j.walk(ctx, j.whole())
+	steps := j.whole()
+	switch os.Getenv("MAINJOB_WALK") {
+	case "measured":
+		steps = j.measured()
+	case "three":
+		j.trio = newTrio(j.dir, seed)
+		steps = j.onThree()
+	}
+	r, err := j.walk(ctx, steps)
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -94,6 +102,19 @@ func mainJob(t *testing.T, pack, checkout string) {
 	if why := sink.Reason(); why != "" {
 		t.Skip(why)
 	}
+	seed := seeded(t)
+	s := sink.New(t)
+	r := walkInside(t, s, "whole", pack, checkout, seed)
+	if frames := s.Frames(); len(frames) > 0 {
+		t.Errorf("%d packets left the building, the first of them: %s", len(frames), frames[0])
+	}
+	judge(t, r)
+	planted(t, s)
+}
+
+// seeded is the environment's seed, or a new one.
+func seeded(t *testing.T) uint64 {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("CLOISTER_SEED"); s != "" {
 		var err error
@@ -102,20 +123,14 @@ func mainJob(t *testing.T, pack, checkout string) {
 		}
 	}
 	t.Logf("seed %d (repeat with CLOISTER_SEED=%d)", seed, seed)
-	s := sink.New(t)
-	r := walkInside(t, s, pack, checkout, seed)
-	if frames := s.Frames(); len(frames) > 0 {
-		t.Errorf("%d packets left the building, the first of them: %s", len(frames), frames[0])
-	}
-	judge(t, r)
-	planted(t, s)
+	return seed
 }
 
-func walkInside(t *testing.T, s *sink.Sink, pack, checkout string, seed uint64) *report {
+func walkInside(t *testing.T, s *sink.Sink, walk, pack, checkout string, seed uint64) *report {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := s.Command(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "MAINJOB=walk", "MAINJOB_DIR="+dir, fmt.Sprintf("MAINJOB_SEED=%d", seed), "MAINJOB_PACK="+pack, "MAINJOB_CHECKOUT="+checkout,
+	cmd.Env = append(os.Environ(), "MAINJOB=walk", "MAINJOB_WALK="+walk, "MAINJOB_DIR="+dir, fmt.Sprintf("MAINJOB_SEED=%d", seed), "MAINJOB_PACK="+pack, "MAINJOB_CHECKOUT="+checkout,
 		"MAINJOB_BINARY="+built(t, "cloister"), "MAINJOB_VERIFIER="+built(t, "cloister-verify"))
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)

@@ -36,6 +36,16 @@ type answer struct {
 	milliseconds float64
 }
 
+// gist is what an answer says and from where, without what differs from run to
+// run: versions, times, prices.
+func gist(a answer) string {
+	b := a.Outcome + ": " + a.Answer
+	for _, c := range a.Citations {
+		b += fmt.Sprintf(" [%s %s %d-%d %q]", c.Source, c.Record, c.Start, c.End, c.Text)
+	}
+	return b
+}
+
 // Score counts how a set of questions went.
 type Score struct {
 	Asked, Evidence, Right    int // answerable: asked; the cited evidence holds the fact; the answer says it
