@@ -32,6 +32,8 @@ help:
 	@echo "make starter       build/packs/starter.pack"
 	@echo "make bench NAME=N  one benchmark: boot apply engine answer sync"
 	@echo "make chaos SEEDS=N the long crash and power-cut runs, and N seeds of three nodes under faults"
+	@echo "make rpm deb       packages, built with the pinned toolchain"
+	@echo "make media         one folder with all that goes on the stick"
 	@echo "make verifiers     cloister-verify for Linux, Windows and macOS"
 
 .PHONY: setup-run setup-test
@@ -98,6 +100,27 @@ chaos: build
 	@CLOISTER_KILLS=200 go test -count=1 -timeout 60m -run 'Kill|Crash' -v ./store/...
 	@CLOISTER_CUTS=50 go test -count=1 -timeout 60m -run 'PowerCut' -v ./store/...
 	@CLOISTER_CHAOS_SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run TestSeeds -v ./test/chaos
+
+# The packages are made of the release binary; RELEASE is their version.
+RELEASE ?= 0.1.0
+RELEASED := build/release
+
+.PHONY: release
+release: setup-test
+	@packaging/release/build.sh $(RELEASED) $(RELEASE)
+	@$(RELEASED)/cloister man | gzip -9n > $(RELEASED)/cloister.1.gz
+	@$(RELEASED)/cloister completion bash > $(RELEASED)/completion.bash
+	@go run ./packaging/licences $(RELEASED)/cloister > $(RELEASED)/licences.txt
+
+.PHONY: rpm deb
+rpm deb: release
+	@VERSION=$(RELEASE) BUILD=$(RELEASED) MTIME=$$(git log -1 --format=%cI) \
+	  go tool -modfile packaging/nfpm/go.mod nfpm package -f packaging/nfpm/nfpm.yaml -p $@ -t $(RELEASED)/
+
+# What goes on the stick.
+.PHONY: media
+media: rpm deb starter verifiers
+	@packaging/media.sh build/media $(RELEASED) $(STARTER)
 
 .PHONY: clean
 clean:

@@ -40,6 +40,14 @@ func (f *figures) spread(metric string, samples []float64, unit string) {
 	f.add(metric+"_max", s[len(s)-1], unit)
 }
 
+// points adds the median, the 99th percentile and the greatest of many samples.
+func (f *figures) points(metric string, samples []float64, unit string) {
+	s := slices.Sorted(slices.Values(samples))
+	f.add(metric+"_p50", s[len(s)/2], unit)
+	f.add(metric+"_p99", s[min(len(s)-1, len(s)*99/100)], unit)
+	f.add(metric+"_max", s[len(s)-1], unit)
+}
+
 type benchmark struct {
 	name, what string
 	run        func(ctx context.Context, f *figures) error
@@ -49,6 +57,8 @@ func benchmarks() []benchmark {
 	return []benchmark{
 		{"boot", "start to ready, and memory when idle, without a model", boot},
 		{"apply", "durable transactions beside fdatasync", apply},
+		{"store", "three nodes beside etcd and rqlite", replicated},
+		{"failover", "how long nothing is written when the leader is killed, and when it hands over", failover},
 		{"engine", "tokens per second beside a scalar build", engineSpeed},
 		{"answer", "quality and latency of answers", answers},
 		{"sync", "files and commits per second, first and second sync", syncs},
@@ -56,6 +66,13 @@ func benchmarks() []benchmark {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "load" {
+		if err := generate(context.Background(), os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	name := flag.String("name", "", "which benchmark")
 	out := flag.String("out", "build/bench", "folder for the JSON")
 	flag.Parse()

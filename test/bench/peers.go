@@ -104,6 +104,15 @@ func newPKI(dir string) (p pki, err error) {
 	if err := writePEM(p.ca, "CERTIFICATE", der); err != nil {
 		return p, err
 	}
+	private, err := x509.MarshalECPrivateKey(root)
+	if err != nil {
+		return p, err
+	}
+	// kvnode finds its CA, with its key, in this file and issues its own.
+	both := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})...)
+	if err := os.WriteFile(at("ca.both"), both, 0o600); err != nil {
+		return p, err
+	}
 	return p, errors.Join(issue(ca, root, p.server, p.serverKey, 2), issue(ca, root, p.client, p.clientKey, 3))
 }
 
