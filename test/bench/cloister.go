@@ -115,11 +115,15 @@ func (c *cloister) status(i int, s *wire.Status) error {
 }
 
 func (c *cloister) ask(method string, i int, path string, in, out any) error {
+	return c.askWithin(5*time.Second, method, i, path, in, out)
+}
+
+func (c *cloister) askWithin(limit time.Duration, method string, i int, path string, in, out any) error {
 	secure, err := c.keys.clientTLS()
 	if err != nil {
 		return err
 	}
-	web := &http.Client{Transport: &http.Transport{TLSClientConfig: secure}, Timeout: 5 * time.Second}
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: secure}, Timeout: limit}
 	defer web.CloseIdleConnections()
 	body, err := json.Marshal(in)
 	if err != nil {

@@ -59,6 +59,8 @@ func benchmarks() []benchmark {
 		{"apply", "durable transactions beside fdatasync", apply},
 		{"store", "three nodes beside etcd and rqlite", replicated},
 		{"failover", "how long nothing is written when the leader is killed, and when it hands over", failover},
+		{"snapshot", "writes while the leader stages its state, in turn with writes alone", snapshots},
+		{"restart", "ready again with much state, and memory", restarts},
 		{"engine", "tokens per second beside a scalar build", engineSpeed},
 		{"answer", "quality and latency of answers", answers},
 		{"sync", "files and commits per second, first and second sync", syncs},

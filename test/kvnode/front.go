@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -322,6 +323,18 @@ func list(members []consensus.Member) []wire.Member {
 	return out
 }
 
+// stage writes everything into a file, as for a node that fell behind, and
+// removes it.
+func (n *node) stage() error {
+	f, err := os.CreateTemp(n.cfg.dir, "stage-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = n.store.Stage(context.Background(), f)
+	return errors.Join(err, f.Close())
+}
+
 // admin changes the cluster.
 func (n *node) admin(ctx context.Context, in wire.Admin) (struct{}, error) {
 	var err error
@@ -332,6 +345,8 @@ func (n *node) admin(ctx context.Context, in wire.Admin) (struct{}, error) {
 		err = n.store.Remove(ctx, in.ID)
 	case "transfer":
 		err = n.store.Transfer(ctx, in.ID)
+	case "stage":
+		return struct{}{}, n.stage()
 	case "readdress":
 		err = n.store.Readdress(ctx, consensus.Peer{ID: in.ID, Address: in.Address})
 	default:
