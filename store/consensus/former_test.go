@@ -55,12 +55,17 @@ func logSize(t *testing.T, n *Node) (size uint64) {
 	return size
 }
 
-// lose pretends that the answer to a transaction was lost on its way.
-func loseAnswer(n *Node, tx *store.Tx, p *pending) {
-	p = &pending{node: n, tx: tx, seq: p.seq, done: make(chan struct{}), err: store.ErrUnknown}
-	close(p.done)
-	n.former.remember(p)
-	n.former.lose(p.seq)
+// loseAnswer pretends that a transaction did not come home.
+func loseAnswer(n *Node, p *pending) {
+	o := n.origin
+	lost := &pending{node: n, tx: p.tx, size: p.size, seq: p.seq, done: make(chan struct{}), asked: p.asked, first: p.first, sent: p.sent, tries: 1}
+	lost.taken.Store(true)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.out[p.seq] = lost
+	o.order = append([]*pending{lost}, o.order...)
+	o.bytes += lost.size
+	o.keep(lost)
 }
 
 func TestSendingAgainAfterUnknownAppliesOnce(t *testing.T) {
@@ -71,7 +76,7 @@ func TestSendingAgainAfterUnknownAppliesOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loseAnswer(n, tx, p)
+	loseAnswer(n, p)
 	for i := range 5 { // others go on meanwhile
 		if _, err := n.Apply(t.Context(), leafTx(store.Key(fmt.Sprint("S/other", i)))); err != nil {
 			t.Fatal(err)
@@ -93,10 +98,8 @@ func TestSendingAgainTooLateIsRefused(t *testing.T) {
 	if _, err := p.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	loseAnswer(n, tx, p)
-	n.former.mu.Lock()
-	n.former.lost[0].since = time.Now().Add(-2 * unknownFor)
-	n.former.mu.Unlock()
+	loseAnswer(n, p)
+	n.origin.expire(time.Now().Add(2 * unknownFor))
 	if _, err := n.Apply(t.Context(), leafTx("S/other")); err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +238,7 @@ func pend(class store.Class, size int) *pending {
 		tx.Put(store.Key(fmt.Sprint("S/", i)), make([]byte, n))
 		size -= n
 	}
-	return &pending{tx: tx, class: class, done: make(chan struct{})}
+	return &pending{tx: tx, size: tx.Bytes(), class: class, done: make(chan struct{})}
 }
 
 func count(group []*pending) (interactive, bulk int) {

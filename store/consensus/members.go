@@ -2,61 +2,264 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/raft"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/consensus/rpc"
+)
+
+// manageWithin is how long a change of the members may take.
+const manageWithin = 30 * time.Second
+
+// order is a question about the members or a change of them, for the leader.
+type order struct {
+	V    int    `cbor:"1,keyasint"` // version of this message
+	Verb string `cbor:"2,keyasint"`
+	Peer Peer   `cbor:"3,keyasint"`
+}
+
+// The verbs of an order.
+const (
+	verbList      = "list"
+	verbAdd       = "add"
+	verbRemove    = "remove"
+	verbTransfer  = "transfer"
+	verbReaddress = "readdress"
 )
 
 // Members lists the nodes of the cluster.
 func (n *Node) Members(ctx context.Context) ([]Member, error) {
-	if err := n.waitReady(ctx); err != nil {
+	var all []Member
+	if err := n.order(ctx, order{Verb: verbList}, &all); err != nil {
 		return nil, err
 	}
-	free, err := n.cfg.FreeBytes(n.cfg.Dir)
-	if err != nil {
-		return nil, err
+	for i := range all {
+		all[i].Self = all[i].ID == n.cfg.NodeID
 	}
-	return []Member{{
-		ID: n.cfg.NodeID, Address: n.cfg.Address, Voter: true, Leader: n.Leads(), Self: true, Healthy: true,
-		Applied: n.Applied(), Program: n.cfg.Program, Format: store.Format, FreeBytes: free,
-	}}, nil
+	return all, nil
 }
-
-// Leader is the node that leads as far as this one knows, and whether it is this
-// one; the zero Peer when none is known.
-func (n *Node) Leader() (p Peer, self bool) {
-	addr, id := n.raft.LeaderWithID()
-	return Peer{ID: string(id), Address: string(addr)}, string(id) == n.cfg.NodeID
-}
-
-// Leads reports whether this node leads the cluster and has applied what its
-// predecessors left.
-func (n *Node) Leads() bool {
-	_, self := n.Leader()
-	return self
-}
-
-// LeadershipChanged returns a channel that is closed when another node leads, or
-// none, or this one.
-func (n *Node) LeadershipChanged() <-chan struct{} { return n.dead }
 
 // AddNonvoter adds a node. It is promoted to a voter once it has caught up and
 // stayed so for a while. From any node.
-func (n *Node) AddNonvoter(ctx context.Context, p Peer) error { return n.alone() }
+func (n *Node) AddNonvoter(ctx context.Context, p Peer) error {
+	if p.ID == "" || p.Address == "" {
+		return fmt.Errorf("%w: a member needs a name and an address", store.ErrInvalid)
+	}
+	return n.order(ctx, order{Verb: verbAdd, Peer: p}, nil)
+}
 
 // Remove takes a node out of the cluster for ever. From any node.
-func (n *Node) Remove(ctx context.Context, id string) error { return n.alone() }
+func (n *Node) Remove(ctx context.Context, id string) error {
+	return n.order(ctx, order{Verb: verbRemove, Peer: Peer{ID: id}}, nil)
+}
 
-// Transfer hands leadership to a node, "" = any that is fit. From any node.
-func (n *Node) Transfer(ctx context.Context, id string) error { return n.alone() }
+// Transfer hands leadership to a voter, "" = any that is fit. From any node.
+func (n *Node) Transfer(ctx context.Context, id string) error {
+	return n.order(ctx, order{Verb: verbTransfer, Peer: Peer{ID: id}}, nil)
+}
 
 // Readdress tells the cluster a node's new address. From any node.
-func (n *Node) Readdress(ctx context.Context, p Peer) error { return n.alone() }
+func (n *Node) Readdress(ctx context.Context, p Peer) error {
+	if p.Address == "" {
+		return fmt.Errorf("%w: a member needs an address", store.ErrInvalid)
+	}
+	return n.order(ctx, order{Verb: verbReaddress, Peer: p}, nil)
+}
 
-// Healthy is nil when this node can serve: it leads a quorum, or heard lately
-// from who does.
-func (n *Node) Healthy(ctx context.Context) error { return n.waitReady(ctx) }
+// order carries out an order, or has the leader do it.
+func (n *Node) order(ctx context.Context, o order, answer any) error {
+	if n.cfg.Peers == nil && o.Verb != verbList {
+		return fmt.Errorf("%w: this node is alone; give it a peer address first", store.ErrInvalid)
+	}
+	ctx, cancel := context.WithTimeout(ctx, manageWithin)
+	defer cancel()
+	o.V = 1
+	for {
+		role := n.helm.now()
+		var b []byte
+		var err error
+		switch {
+		case role.reign != nil:
+			b, err = n.obey(ctx, o)
+		case role.leader != nil:
+			b, err = n.send(ctx, role.leader, o)
+		default:
+			err = errNotLeading
+		}
+		if err == nil && answer != nil {
+			err = cbor.Unmarshal(b, answer)
+		}
+		if err == nil || !errors.Is(err, errNotLeading) {
+			return err
+		}
+		select {
+		case <-role.changed:
+		case <-n.dead:
+			return n.closed()
+		case <-ctx.Done():
+			if why := n.trouble(); why != nil {
+				return why
+			}
+			return ctx.Err()
+		}
+	}
+}
 
-func (n *Node) alone() error {
-	return fmt.Errorf("%w: this node is alone; give it a peer address first", store.ErrInvalid)
+func (n *Node) send(ctx context.Context, leader *rpc.Client, o order) ([]byte, error) {
+	b, err := cbor.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	b, err = leader.Call(ctx, kindManage, b)
+	var refused *rpc.RefusedError
+	if errors.As(err, &refused) && refused.Reason == errNotLeading.Error() {
+		return nil, errNotLeading
+	}
+	return b, err
+}
+
+// manage answers a peer's order.
+func (in *inbound) manage(id uint64, b []byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), manageWithin)
+	defer cancel()
+	var o order
+	err := cbor.Unmarshal(b, &o)
+	var answer []byte
+	if err == nil {
+		if in.node.Leads() {
+			answer, err = in.node.obey(ctx, o)
+		} else {
+			err = errNotLeading
+		}
+	}
+	if err != nil {
+		_ = in.conn.Send(rpc.Refusal, id, []byte(err.Error()))
+		return
+	}
+	_ = in.conn.Send(rpc.Answer, id, answer)
+}
+
+// obey carries out an order at the leader.
+func (n *Node) obey(ctx context.Context, o order) ([]byte, error) {
+	switch o.Verb {
+	case verbList:
+		return cbor.Marshal(n.roll())
+	case verbAdd:
+		return nil, n.add(o.Peer)
+	case verbRemove:
+		return nil, n.remove(o.Peer.ID)
+	case verbTransfer:
+		return nil, n.transfer(o.Peer.ID)
+	case verbReaddress:
+		return nil, n.readdress(o.Peer)
+	default:
+		return nil, fmt.Errorf("the order %q: this node runs an earlier version of the program", o.Verb)
+	}
+}
+
+// member finds a server of the configuration.
+func (n *Node) member(id string) (raft.Server, bool) {
+	for _, s := range n.servers() {
+		if string(s.ID) == id {
+			return s, true
+		}
+	}
+	return raft.Server{}, false
+}
+
+// changed is the outcome of a change of raft's configuration.
+func changed(op string, f raft.Future) error {
+	err := f.Error()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("%s: %w", op, errNotLeading)
+	default:
+		return fmt.Errorf("%s: %w", op, err)
+	}
+}
+
+func (n *Node) add(p Peer) error {
+	s, known := n.member(p.ID)
+	switch {
+	case known && string(s.Address) == p.Address:
+		return nil
+	case known:
+		return n.readdress(p)
+	case len(n.servers()) >= maxVoters:
+		return fmt.Errorf("%w: a cluster has at most %d nodes; remove one first", store.ErrInvalid, maxVoters)
+	}
+	return changed("add "+p.ID, n.raft.AddNonvoter(raft.ServerID(p.ID), raft.ServerAddress(p.Address), 0, manageWithin))
+}
+
+func (n *Node) remove(id string) error {
+	if _, known := n.member(id); !known {
+		return fmt.Errorf("%w: no node %s is in the cluster", store.ErrNotFound, id)
+	}
+	if len(n.servers()) == 1 {
+		return fmt.Errorf("%w: %s is the only node", store.ErrInvalid, id)
+	}
+	return changed("remove "+id, n.raft.RemoveServer(raft.ServerID(id), 0, manageWithin))
+}
+
+func (n *Node) transfer(id string) error {
+	if id == n.cfg.NodeID {
+		return nil
+	}
+	if id == "" {
+		return changed("hand leadership over", n.raft.LeadershipTransfer())
+	}
+	s, known := n.member(id)
+	if !known || s.Suffrage != raft.Voter {
+		return fmt.Errorf("%w: no voter %s is in the cluster", store.ErrNotFound, id)
+	}
+	return changed("hand leadership to "+id, n.raft.LeadershipTransferToServer(s.ID, s.Address))
+}
+
+func (n *Node) readdress(p Peer) error {
+	s, known := n.member(p.ID)
+	if !known {
+		return fmt.Errorf("%w: no node %s is in the cluster", store.ErrNotFound, p.ID)
+	}
+	if s.Suffrage == raft.Voter {
+		return changed("readdress "+p.ID, n.raft.AddVoter(s.ID, raft.ServerAddress(p.Address), 0, manageWithin))
+	}
+	return changed("readdress "+p.ID, n.raft.AddNonvoter(s.ID, raft.ServerAddress(p.Address), 0, manageWithin))
+}
+
+// readdressSelf corrects this node's own address, which is its name in a cluster
+// that was founded by a node alone.
+func (n *Node) readdressSelf() error {
+	s, known := n.member(n.cfg.NodeID)
+	if !known || n.cfg.Peers == nil || string(s.Address) == n.cfg.Address {
+		return nil
+	}
+	return n.readdress(Peer{ID: n.cfg.NodeID, Address: n.cfg.Address})
+}
+
+// roll is Members at the leader.
+func (n *Node) roll() []Member {
+	now := time.Now()
+	var all []Member
+	for _, s := range n.servers() {
+		m := Member{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter}
+		if m.ID == n.cfg.NodeID {
+			own := n.status()
+			m.Leader, m.Healthy = true, true
+			m.Applied, m.Program, m.Format, m.FreeBytes = n.Applied(), own.Program, own.Format, own.FreeBytes
+		} else {
+			p, _ := n.census.get(m.ID)
+			m.Applied, m.Program, m.Format, m.FreeBytes = store.Version(p.Applied), p.Program, p.Format, p.FreeBytes
+			m.LastContact, m.ClockOffset, m.Note = now.Sub(p.at), p.offset, p.describe(now)
+			m.Healthy = m.Note == ""
+		}
+		all = append(all, m)
+	}
+	return all
 }

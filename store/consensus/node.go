@@ -1,12 +1,17 @@
 // Package consensus is the replicated store: raft over store/machine.
 //
-// It promises what package store promises, on one node now and in a form that
-// more nodes can join: every change goes through the raft log from the first
-// day. The log is the only file that is synced on the way to a reply. A failure
+// It promises what package store promises, on up to seven nodes: whichever takes
+// a transaction or a read, and whichever of them dies meanwhile, what was
+// acknowledged is kept and nothing is applied twice. The log is the only file that is synced on the way to a reply. A failure
 // to write the log, to commit or to sync ends the node (see Node.Fatal): what it
 // would say afterwards could not be trusted.
 //
-// It may import store and store/machine; it alone imports raft.
+// How a transaction travels: it waits in the node's queue (queue.go), gets its
+// sequence (origin.go) and joins a group (former.go) or goes to the leader in a
+// frame (forward.go); raft replicates the group; and each node's state machine
+// decides it, where its caller hears of the outcome.
+//
+// It may import store, store/machine and store/sealed; it alone imports raft.
 package consensus
 
 import (
@@ -43,6 +48,10 @@ type Config struct {
 	Found bool
 	// Program is the version of the program, for Members.
 	Program string
+	// Stabilize is how long a new node must be well before it votes, 3 s when 0.
+	Stabilize time.Duration
+	// Now is the node's clock, time.Now when nil. Tests set it wrong.
+	Now func() time.Time
 
 	// ReserveBytes is the free space of Dir's disk below which Apply answers
 	// store.ErrReadOnly; 256 MiB when 0, none when negative.
@@ -93,6 +102,12 @@ func (c Config) withDefaults() Config {
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = 32 << 20
 	}
+	if c.Stabilize == 0 {
+		c.Stabilize = 3 * time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.FreeBytes == nil {
 		c.FreeBytes = freeBytes
 	}
@@ -109,16 +124,29 @@ type Node struct {
 	raft      *raft.Raft
 	snapshots raft.SnapshotStore
 	reserve   *reserve
-	former    *former
+	transport *transport
 
-	ready chan struct{} // closed when everything acknowledged before is visible
-	fatal chan error    // one error at most
-	dead  chan struct{} // closed by the first failure, or by Close
-	stop  sync.Once     // closes dead
-	shut  sync.Once
-	turn  sync.Mutex // held by an Update that lost several times
-	tasks sync.WaitGroup
-	cause error // why it is dead; set before dead is closed
+	origin   *origin
+	former   *former
+	helm     *helm
+	mesh     *mesh
+	learner  *learner
+	progress progress
+	visitors visitors
+	census   census
+	clock    clock
+	asks     rounds // of reads while this node follows
+	confirms rounds // of reads while it leads
+
+	readying sync.Mutex    // one becomes ready at a time
+	ready    chan struct{} // closed when everything acknowledged before is visible
+	fatal    chan error    // one error at most
+	dead     chan struct{} // closed by the first failure, or by Close
+	stop     sync.Once     // closes dead
+	shut     sync.Once
+	turn     sync.Mutex // held by an Update that lost several times
+	tasks    sync.WaitGroup
+	cause    error // why it is dead; set before dead is closed
 }
 
 // Open opens the store in cfg.Dir, creating a cluster of one when the folder is
@@ -134,16 +162,39 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Logger,
 		ready: make(chan struct{}), fatal: make(chan error, 1), dead: make(chan struct{}),
-		reserve: newReserve(cfg),
+		reserve: newReserve(cfg), learner: newLearner(), clock: clock{read: cfg.Now},
 	}
+	n.helm, n.mesh = newHelm(n), newMesh(n)
+	n.asks.start, n.confirms.start = n.ask, n.confirm
 	if err := n.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", cfg.Dir, err), n.closeFiles())
 	}
-	n.tasks.Go(n.lead)
+	n.start()
+	return n, nil
+}
+
+// start sets the node's tasks going.
+func (n *Node) start() {
+	n.former.start()
+	n.tasks.Go(n.helm.run)
 	n.tasks.Go(n.sync)
 	n.tasks.Go(n.retain)
-	n.tasks.Go(func() { <-n.dead; n.former.close() })
-	return n, nil
+	n.tasks.Go(func() {
+		<-n.dead
+		n.former.close()
+		n.mesh.close()
+		if n.cause != nil { // nothing comes home any more, and raft must not try again
+			n.raft.Shutdown()
+			n.origin.end(n.cause)
+		}
+	})
+	if n.cfg.Peers != nil {
+		n.mesh.follow(n.servers())
+		n.tasks.Go(n.serve)
+		n.tasks.Go(n.inquire)
+		n.tasks.Go(n.steer)
+		n.tasks.Go(func() { n.learner.run(n) })
+	}
 }
 
 func (n *Node) open() (err error) {
@@ -161,11 +212,14 @@ func (n *Node) open() (err error) {
 	if err := n.checkAge(); err != nil {
 		return err
 	}
-	boot, err := n.logs.nextBoot(n.machine.Boot(n.cfg.NodeID))
+	// A life's number is its start in ms unless the clock went back, so that no
+	// two are equal even when the folder is a copy of an older one.
+	boot, err := n.logs.nextBoot(max(n.machine.Boot(n.cfg.NodeID), uint64(max(n.cfg.Now().UnixMilli(), 0))))
 	if err != nil {
 		return err
 	}
-	n.former = newFormer(n, boot)
+	n.origin, n.former = newOrigin(boot), newFormer(n)
+	n.progress.set(uint64(n.machine.Applied()))
 	n.raft, err = n.startRaft()
 	return err
 }
@@ -190,12 +244,18 @@ func (n *Node) checkAge() error {
 			return fmt.Errorf("open the snapshot at %d: %w", snaps[0].Index, err)
 		}
 		defer r.Close()
-		err = n.machine.Restore(r, store.Version(snaps[0].Index))
-		if errors.Is(err, machine.ErrNoData) {
+		held, data, err := readMetadata(r)
+		if err != nil {
+			return fmt.Errorf("read the snapshot at %d: %w", snaps[0].Index, err)
+		}
+		if held == 0 {
+			return n.install(data, snaps[0].Index)
+		}
+		if uint64(held) > applied {
 			return fmt.Errorf("the databases are at %d but the log was cut at %d, so they are from an older copy: restore a backup",
 				applied, snaps[0].Index)
 		}
-		return err
+		applied = snaps[0].Index // what lies between are no groups
 	}
 	if first > applied+1 {
 		return fmt.Errorf("the databases are at %d but the log begins at %d, so they are from an older copy: restore a backup",
@@ -229,12 +289,14 @@ func (n *Node) closed() error {
 	return store.ErrClosed
 }
 
-// Close stops taking transactions, ends those under way, makes the databases
+// Close hands leadership over when there is another voter, stops taking
+// transactions, ends those under way, makes the databases
 // durable and closes all files. Those waiting get store.ErrClosed when they had
 // not entered the log and store.ErrUnknown when they had.
 func (n *Node) Close() error {
 	var err error
 	n.shut.Do(func() {
+		n.resign()
 		n.stop.Do(func() { close(n.dead) })
 		n.former.close()
 		if n.cause == nil {
@@ -243,6 +305,7 @@ func (n *Node) Close() error {
 			n.machine.Abandon() // what failed once may never let itself be closed
 		}
 		err = n.raft.Shutdown().Error()
+		n.origin.end(n.closed())
 		n.tasks.Wait()
 		n.former.tasks.Wait()
 		err = errors.Join(err, n.closeFiles())
@@ -271,48 +334,33 @@ func (n *Node) waitReady(ctx context.Context) error {
 	select {
 	case <-n.ready:
 		return nil
+	default:
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-n.ready:
+		return nil
 	case <-n.dead:
 		return n.closed()
+	case <-late.C:
+		if err := n.Healthy(ctx); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: this node is not ready yet", store.ErrBusy)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// lead waits to lead and then applies an empty group. When it is applied, so is
-// everything in the log before it.
-func (n *Node) lead() {
-	for {
-		select {
-		case <-n.dead:
-			return
-		case leads := <-n.raft.LeaderCh():
-			if !leads {
-				continue
-			}
-			if err := n.settle(); err != nil {
-				n.log.Warn("could not take the lead", "error", err)
-				continue
-			}
-			n.former.start()
-			select {
-			case <-n.ready:
-			default:
-				close(n.ready)
-			}
-		}
+// resign hands leadership over, for a node that ends.
+func (n *Node) resign() {
+	if others, _ := n.voters(); len(others) == 0 || !n.helm.leading() || n.cause != nil {
+		return
 	}
-}
-
-func (n *Node) settle() error {
-	g := machine.Group{Time: time.Now()}
-	f := n.raft.Apply(g.AppendTo(nil), 0)
-	if err := f.Error(); err != nil {
-		return err
+	if err := n.transfer(""); err != nil {
+		n.log.Warn("leadership was not handed over", "error", err)
 	}
-	if err, failed := f.Response().(error); failed {
-		return err
-	}
-	return n.raft.ReloadConfig(joinable)
 }
 
 // sync moves the durable mark once in a while and cuts the log behind it.

@@ -1,7 +1,9 @@
 package consensus
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,57 +18,82 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/machine"
 	"github.com/cloister-os/cloister/store/sealed"
 )
 
-// joinable are the settings of a node that has peers, or may get some: timeouts
-// near a second, since appends are bounded and run on raft's own goroutine.
-// Snapshots are taken by Node.sync alone.
-var joinable = raft.ReloadableConfig{
-	TrailingLogs:      1024, // at most 256 MiB of groups
-	SnapshotInterval:  24 * time.Hour,
-	SnapshotThreshold: math.MaxUint64,
-	HeartbeatTimeout:  time.Second,
-	ElectionTimeout:   time.Second,
-}
+const (
+	// Timeouts are near a second, since appends are bounded and run on raft's own
+	// goroutine, where heartbeats wait for them.
+	heartbeatTimeout = time.Second
+	leaderLease      = 500 * time.Millisecond
+	// commitTimeout is how soon an idle follower hears what is committed.
+	commitTimeout = 20 * time.Millisecond
+	// trailingLogs is how many entries are kept for followers that fall behind: at
+	// most 256 MiB of groups.
+	trailingLogs = 1024
+	// cachedLogs is how many entries are kept in memory for them and for the state
+	// machine, so that a fresh one is not read from the disk by each.
+	cachedLogs = 64
+)
 
-// startRaft starts raft, founding a cluster of one when the log is empty.
+// startRaft starts raft, founding a cluster of one when the log is empty and
+// this node is to found one.
 func (n *Node) startRaft() (*raft.Raft, error) {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.cfg.NodeID)
 	c.Logger = raftLogger(n.log)
 	c.MaxAppendEntries = 16 // raft bounds appends by count only; a group is up to 256 KiB
-	c.TrailingLogs, c.SnapshotInterval, c.SnapshotThreshold = joinable.TrailingLogs, joinable.SnapshotInterval, joinable.SnapshotThreshold
+	c.TrailingLogs = trailingLogs
+	// Snapshots are taken by Node.sync alone.
+	c.SnapshotInterval, c.SnapshotThreshold = 24*time.Hour, math.MaxUint64
 	// The databases know what they have applied; the metadata snapshot holds no data.
 	c.NoSnapshotRestoreOnStart = true
-	// A node that has no peers waits for nobody. settle raises these once it leads.
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeatTimeout, heartbeatTimeout, leaderLease
+	c.CommitTimeout = commitTimeout
+	c.ShutdownOnRemove = false
 
-	addr, inner := raft.NewInmemTransport(raft.ServerAddress(n.cfg.NodeID))
-	old, err := raft.HasExistingState(n.logs, n.logs, n.snapshots)
+	n.transport = newTransport(n)
+	if err := n.found(c); err != nil {
+		return nil, err
+	}
+	last, err := n.logs.LastIndex()
 	if err != nil {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
-	if !old {
-		first := raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: addr}}}
-		if err := raft.BootstrapCluster(c, n.logs, n.logs, n.snapshots, transport{inner}, first); err != nil {
-			return nil, fmt.Errorf("found the cluster: %w", err)
-		}
-	}
-	r, err := raft.NewRaft(c, (*fsm)(n), n.logs, n.logs, n.snapshots, transport{inner})
+	n.learner.stored.Store(last)
+	logs, err := raft.NewLogCache(cachedLogs, watchedLog{n.logs, n.learner})
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	r, err := raft.NewRaft(c, (*fsm)(n), logs, n.logs, n.snapshots, n.transport)
+	if err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	servers := r.GetConfiguration().Configuration().Servers
+	if len(servers) == 1 && servers[0].ID == c.LocalID {
+		// Who is all of the cluster waits for nobody's heartbeat before it leads.
+		go n.transport.inject(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
 	}
 	return r, nil
 }
 
-// transport keeps heartbeats off the transport's goroutine: handled there, one
-// can change the term while the leader writes (hashicorp/raft issue 695).
-type transport struct{ *raft.InmemTransport }
-
-// SetHeartbeatHandler does nothing, so every request runs on raft's goroutine.
-func (transport) SetHeartbeatHandler(func(raft.RPC)) {}
+// found makes a cluster of one of an empty log.
+func (n *Node) found(c *raft.Config) error {
+	old, err := raft.HasExistingState(n.logs, n.logs, n.snapshots)
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	if old || n.cfg.Peers != nil && !n.cfg.Found {
+		return nil
+	}
+	first := raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: n.transport.LocalAddr()}}}
+	if err := raft.BootstrapCluster(c, n.logs, n.logs, n.snapshots, n.transport, first); err != nil {
+		return fmt.Errorf("found the cluster: %w", err)
+	}
+	return nil
+}
 
 // fsm is the node as raft sees it.
 type fsm Node
@@ -74,12 +101,27 @@ type fsm Node
 // Apply implements raft.FSM. raft has no way to stop on an error, so the machine
 // refuses everything after its first one.
 func (f *fsm) Apply(l *raft.Log) any {
-	a, err := f.machine.Apply(l.Index, l.Data)
+	n := (*Node)(f)
+	if r := n.helm.now().reign; r != nil && r.term == l.Term {
+		n.visitors.committed(l.Term, l.Index)
+	}
+	a, err := n.machine.Apply(l.Index, l.Data)
 	if err != nil {
-		(*Node)(f).fail(err)
+		n.fail(err)
 		return err
 	}
-	return a
+	n.progress.set(l.Index)
+	if a != nil {
+		n.origin.home(a, n.cfg.NodeID)
+	}
+	return nil
+}
+
+// StoreConfiguration implements raft.ConfigurationStore.
+func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
+	n := (*Node)(f)
+	n.progress.set(index)
+	n.mesh.follow(c.Servers)
 }
 
 // Snapshot implements raft.FSM. raft takes the index it has applied for the
@@ -89,7 +131,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 		(*Node)(f).fail(err)
 		return nil, err
 	}
-	return metadata{}, nil
+	return metadata{f.machine.Mark()}, nil
 }
 
 // Restore implements raft.FSM. The snapshot's sink was closed before, so its
@@ -108,15 +150,42 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return nil
 }
 
-// metadata is a routine snapshot: the databases are the data.
-type metadata struct{}
+// metadata is a routine snapshot: the databases are the data, and held is what
+// they hold for certain.
+type metadata struct{ held store.Version }
 
 // Persist implements raft.FSMSnapshot.
-func (metadata) Persist(sink raft.SnapshotSink) error {
-	if err := machine.WriteMetadata(sink); err != nil {
+func (m metadata) Persist(sink raft.SnapshotSink) error {
+	err := machine.WriteMetadata(sink)
+	if err == nil {
+		_, err = sink.Write(binary.BigEndian.AppendUint64(nil, uint64(m.held)))
+	}
+	if err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	return sink.Close()
+}
+
+// readMetadata reads what a routine snapshot says is held; 0 for a snapshot of
+// data, which is then to be read from the returned reader.
+func readMetadata(r io.Reader) (held store.Version, whole io.Reader, err error) {
+	var want bytes.Buffer
+	if err := machine.WriteMetadata(&want); err != nil {
+		return 0, nil, err
+	}
+	head := make([]byte, want.Len())
+	k, err := io.ReadFull(r, head)
+	if err != nil {
+		return 0, nil, err
+	}
+	if !bytes.Equal(head[:k], want.Bytes()) {
+		return 0, io.MultiReader(bytes.NewReader(head[:k]), r), nil
+	}
+	var v [8]byte
+	if _, err := io.ReadFull(r, v[:]); err != nil {
+		return 0, nil, err
+	}
+	return store.Version(binary.BigEndian.Uint64(v[:])), nil, nil
 }
 
 // Release implements raft.FSMSnapshot.

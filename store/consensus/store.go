@@ -33,8 +33,7 @@ func (n *Node) Submit(ctx context.Context, tx *store.Tx, class store.Class) stor
 func (n *Node) submit(ctx context.Context, tx *store.Tx, class store.Class) *pending {
 	select {
 	case <-n.dead:
-		p := &pending{node: n, tx: tx, done: make(chan struct{})}
-		return p.refuse(n.closed())
+		return n.former.pend(tx, class).refuse(n.closed())
 	default:
 		return n.former.submit(ctx, tx, min(class, store.Bulk))
 	}
@@ -82,22 +81,6 @@ func (n *Node) View(ctx context.Context, at store.ReadAt, f func(store.Snapshot)
 		return fmt.Errorf("%w: a view at %d", store.ErrInvalid, at)
 	}
 	return n.machine.View(v, f)
-}
-
-// fresh makes a Local view linearizable. A node that is the only voter has
-// applied whatever was acknowledged anywhere. With peers the view rides an empty
-// group: what was acknowledged before lies below it. raft's VerifyLeader would
-// not do, since it counts answers to requests sent before the read began.
-func (n *Node) fresh(ctx context.Context) error {
-	c := n.raft.GetConfiguration()
-	if err := c.Error(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrClosed, err)
-	}
-	if len(c.Configuration().Servers) == 1 {
-		return nil
-	}
-	_, err := n.Apply(ctx, store.NewTx())
-	return err
 }
 
 // reach waits until a version has been applied here.
@@ -160,17 +143,40 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, size int64) error {
 	return nil
 }
 
-// restore is Restore on each node, on raft's goroutine. The node's life goes on
-// under a number above any that the restored outcomes know it by.
+// restore is Restore on each node, on raft's goroutine.
 func (n *Node) restore(r io.Reader, index uint64) error {
-	if err := n.machine.Restore(r, store.Version(index)); err != nil {
+	if err := n.install(r, index); err != nil {
 		return err
 	}
-	if boot := n.machine.Boot(n.cfg.NodeID); boot >= n.former.boot.Load() {
-		if err := n.logs.setBoot(boot + 1); err != nil {
-			return err
-		}
-		n.former.boot.Store(boot + 1)
+	return n.rebirth()
+}
+
+// install replaces the databases by a staged snapshot. It may hold a version
+// above the index of raft's snapshot: what raft applies in between is then there.
+func (n *Node) install(r io.Reader, index uint64) error {
+	head, r, err := machine.Peek(r)
+	if err != nil {
+		return err
 	}
+	at := max(head, store.Version(index))
+	if err := n.machine.Restore(r, at); err != nil {
+		return err
+	}
+	n.progress.set(uint64(at))
+	return nil
+}
+
+// rebirth gives the node's life a number above any that the databases know it by,
+// after they were replaced. What was under way ends as unknown.
+func (n *Node) rebirth() error {
+	known := n.machine.Boot(n.cfg.NodeID)
+	if known <= n.origin.boot.Load() {
+		return nil
+	}
+	if err := n.logs.setBoot(known + 1); err != nil {
+		return err
+	}
+	n.origin.boot.Store(known + 1)
+	n.origin.end(errors.New("the store was replaced by a backup"))
 	return nil
 }

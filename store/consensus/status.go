@@ -1,0 +1,160 @@
+package consensus
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/raft"
+
+	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/consensus/rpc"
+)
+
+// statusEvery is how often the leader asks each member how it does, and recently
+// how long an answer counts.
+const (
+	statusEvery = time.Second
+	recently    = 5 * time.Second
+)
+
+// status is how a node does.
+type status struct {
+	V         int    `cbor:"1,keyasint"` // version of this message
+	Program   string `cbor:"2,keyasint"`
+	Format    int    `cbor:"3,keyasint"`
+	Term      uint64 `cbor:"4,keyasint"`
+	LastIndex uint64 `cbor:"5,keyasint"`
+	LastTerm  uint64 `cbor:"6,keyasint"`
+	Commit    uint64 `cbor:"7,keyasint"`
+	Applied   uint64 `cbor:"8,keyasint"`
+	Clock     int64  `cbor:"9,keyasint"` // its time in ns
+	FreeBytes int64  `cbor:"10,keyasint"`
+}
+
+func (n *Node) status() status {
+	last := n.raft.LastIndex()
+	var l raft.Log
+	_ = n.logs.GetLog(last, &l) // 0 when the log holds nothing above a snapshot
+	free, err := n.cfg.FreeBytes(n.cfg.Dir)
+	if err != nil {
+		free = -1
+	}
+	return status{
+		V: 1, Program: n.cfg.Program, Format: store.Format, Term: n.raft.CurrentTerm(), LastIndex: last, LastTerm: l.Term,
+		Commit: n.raft.CommitIndex(), Applied: uint64(n.machine.Applied()), Clock: n.cfg.Now().UnixNano(), FreeBytes: free,
+	}
+}
+
+// status answers a peer's question.
+func (in *inbound) status(id uint64, _ []byte) error {
+	b, err := cbor.Marshal(in.node.status())
+	if err != nil {
+		return err
+	}
+	return in.conn.Send(rpc.Answer, id, b)
+}
+
+// peerStatus is the last answer of a peer.
+type peerStatus struct {
+	status
+	at     time.Time     // when it was received
+	offset time.Duration // of its clock from this node's
+}
+
+// census is what this node knows of the others, from their answers.
+type census struct {
+	mu  sync.Mutex
+	all map[string]peerStatus
+}
+
+func (c *census) get(id string) (peerStatus, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok := c.all[id]
+	return s, ok
+}
+
+func (c *census) put(id string, s peerStatus) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[string]peerStatus{}
+	}
+	c.all[id] = s
+}
+
+// inquire asks each other member how it does, for the leader's duties.
+func (n *Node) inquire() {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.dead:
+			return
+		case <-tick.C:
+		}
+		n.mesh.follow(n.servers())
+		if !n.Leads() {
+			continue
+		}
+		for _, s := range n.servers() {
+			if id := string(s.ID); id != n.cfg.NodeID {
+				n.ask1(id)
+			}
+		}
+		n.duties()
+	}
+}
+
+// ask1 asks one member and notes its answer.
+func (n *Node) ask1(id string) {
+	client := n.mesh.client(id)
+	if client == nil {
+		return
+	}
+	sent := n.cfg.Now()
+	client.Ask(kindStatus, nil, func(b []byte, err error) {
+		now := n.cfg.Now()
+		var s status
+		if err == nil {
+			err = cbor.Unmarshal(b, &s)
+		}
+		if err != nil {
+			n.log.Debug("a member did not say how it does", "member", id, "error", err)
+			return
+		}
+		middle := sent.Add(now.Sub(sent) / 2)
+		n.census.put(id, peerStatus{status: s, at: time.Now(), offset: time.Unix(0, s.Clock).Sub(middle)})
+	})
+}
+
+// duties are what the leader does once a second with what it knows.
+func (n *Node) duties() { n.clock.sample(n) }
+
+// clock is this node's opinion of the time of the cluster.
+type clock struct {
+	read func() time.Time
+
+	mu     sync.Mutex // guards all below
+	offset time.Duration
+}
+
+// now is the median of the voters' clocks as far as it is known.
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read().Add(c.offset)
+}
+
+// sample brings the offset up to date.
+func (c *clock) sample(*Node) {}
+
+// describe is a short word on a peer for an operator.
+func (s peerStatus) describe(now time.Time) string {
+	if s.at.IsZero() || now.Sub(s.at) > recently {
+		return fmt.Sprintf("the leader has not heard from it for %v", now.Sub(s.at).Round(time.Second))
+	}
+	return ""
+}

@@ -1,0 +1,219 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// raftWithin is how long a peer may take over one of raft's messages.
+	raftWithin = 5 * time.Second
+	// maxUnanswered bounds what a raft connection may carry before this end
+	// answers: raft.Config.MaxAppendEntries groups and their overhead.
+	maxUnanswered = 16 << 20
+)
+
+// network is what carries raft's messages: raft.NetworkTransport over Peers, or
+// raft.InmemTransport for a node that is alone.
+type network interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+// transport is raft's road to the peers. It keeps heartbeats off the network's
+// goroutine: handled there, one can change the term while the leader writes
+// (hashicorp/raft issue 695). What arrives passes through it, so that a node
+// that may not vote does not, and so that this node can give raft messages of
+// its own making.
+type transport struct {
+	network
+	node  *Node
+	named bool // targets carry the peer's id as well
+	rpcs  chan raft.RPC
+	stop  chan struct{}
+}
+
+func newTransport(n *Node) *transport {
+	t := &transport{node: n, rpcs: make(chan raft.RPC), stop: make(chan struct{})}
+	if n.cfg.Peers == nil {
+		_, inner := raft.NewInmemTransport(raft.ServerAddress(n.cfg.NodeID))
+		t.network = inner
+	} else {
+		t.named = true
+		t.network = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream:  &stream{n.cfg.Peers.Listener(RaftProtocol), n.cfg.Peers, n.cfg.Address},
+			MaxPool: 3, Timeout: raftWithin, Logger: raftLogger(n.log),
+		})
+	}
+	go t.pass()
+	return t
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// SetHeartbeatHandler does nothing, so every request runs on raft's goroutine.
+func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// pass hands on what arrives from the network.
+func (t *transport) pass() {
+	for {
+		var rpc raft.RPC
+		select {
+		case rpc = <-t.network.Consumer():
+		case <-t.stop:
+			return
+		}
+		if err := t.admit(rpc.Command); err != nil {
+			rpc.Respond(nil, err)
+			continue
+		}
+		if !t.give(rpc) {
+			return
+		}
+	}
+}
+
+func (t *transport) give(rpc raft.RPC) bool {
+	select {
+	case t.rpcs <- rpc:
+		return true
+	case <-t.stop:
+		return false
+	}
+}
+
+// admit refuses what raft must not see.
+func (t *transport) admit(command any) error {
+	switch command.(type) {
+	case *raft.InstallSnapshotRequest:
+		return errors.New("a snapshot comes over the store's own protocol")
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		return t.node.mayVote()
+	}
+	return nil
+}
+
+// inject gives raft a message as if a peer had sent it, and does not wait for
+// what raft answers.
+func (t *transport) inject(command any) {
+	t.give(raft.RPC{Command: command, RespChan: make(chan raft.RPCResponse, 1)})
+}
+
+// EncodePeer implements raft.Transport.
+func (*transport) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []byte { return []byte(a) }
+
+// target names the peer beside its address, since Peers.Dial proves who answers.
+func (t *transport) target(id raft.ServerID, a raft.ServerAddress) raft.ServerAddress {
+	if !t.named {
+		return a
+	}
+	return raft.ServerAddress(string(id) + "\x00" + string(a))
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
+	return t.network.AppendEntriesPipeline(id, t.target(id, a))
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return t.network.AppendEntries(id, t.target(id, a), req, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, a raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := t.node.mayVote(); err != nil {
+		return err
+	}
+	return t.network.RequestVote(id, t.target(id, a), req, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.node.mayVote(); err != nil {
+		return err
+	}
+	return t.network.RequestPreVote(id, t.target(id, a), req, resp)
+}
+
+// TimeoutNow implements raft.Transport.
+func (t *transport) TimeoutNow(id raft.ServerID, a raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.network.TimeoutNow(id, t.target(id, a), req, resp)
+}
+
+// Close implements raft.WithClose. raft closes its transport when it has ended.
+func (t *transport) Close() error {
+	close(t.stop)
+	return t.network.Close()
+}
+
+// stream gives raft.NetworkTransport the connections of Peers.
+type stream struct {
+	net.Listener
+	peers   Peers
+	address string
+}
+
+// Addr implements net.Listener: the address as others dial it.
+func (s *stream) Addr() net.Addr { return address(s.address) }
+
+// Accept implements net.Listener.
+func (s *stream) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &bounded{Conn: c}, nil
+}
+
+// Dial implements raft.StreamLayer.
+func (s *stream) Dial(target raft.ServerAddress, within time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	id, addr, _ := strings.Cut(string(target), "\x00")
+	c, err := s.peers.Dial(ctx, Peer{ID: id, Address: addr}, RaftProtocol)
+	if err != nil {
+		return nil, err
+	}
+	return &bounded{Conn: c}, nil
+}
+
+type address string
+
+// Network implements net.Addr.
+func (address) Network() string { return "tcp" }
+
+// String implements net.Addr.
+func (a address) String() string { return string(a) }
+
+// bounded ends a raft connection whose peer sends more than any message of raft
+// can hold: raft's own protocol announces lengths and believes them.
+type bounded struct {
+	net.Conn
+	unanswered atomic.Int64 // bytes read since this end wrote
+}
+
+// Read implements net.Conn.
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	if b.unanswered.Add(int64(n)) > maxUnanswered {
+		b.Conn.Close()
+		return 0, fmt.Errorf("a message of more than %d MiB from %s: it is no node of this program", maxUnanswered>>20, b.RemoteAddr())
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (b *bounded) Write(p []byte) (int, error) {
+	b.unanswered.Store(0)
+	return b.Conn.Write(p)
+}
