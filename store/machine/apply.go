@@ -143,7 +143,7 @@ func (e *evaluation) entry(en *Entry, out *Outcome) error {
 	case known:
 		*out = before
 		return nil
-	case en.Seq < o.session.floor || repeated(o.record.seqs, en.Seq):
+	case en.Seq < o.session.floor || o.record.has(en.Seq):
 		out.Code = Refused
 	default:
 		if err := e.transaction(en.Ops, out); err != nil {
@@ -155,21 +155,6 @@ func (e *evaluation) entry(en *Entry, out *Outcome) error {
 	}
 	out.Version, out.Time = store.Version(e.index), e.time
 	return nil
-}
-
-// repeated reports a sequence that appears twice in one group. Sequences of a
-// group grow, so only the last can be equal; a group that is not sorted is
-// compared in full.
-func repeated(seqs []uint64, seq uint64) bool {
-	if n := len(seqs); n == 0 || seqs[n-1] < seq {
-		return false
-	}
-	for _, s := range seqs {
-		if s == seq {
-			return true
-		}
-	}
-	return false
 }
 
 // transaction evaluates operations in two passes: the first decides, the second

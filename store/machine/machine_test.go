@@ -398,10 +398,14 @@ func TestRetentionKeepsWhatIsRead(t *testing.T) {
 	for i := 1; i <= 200; i++ {
 		r.note(at(store.Version(i), i))
 	}
-	r.floor = 150
+	r.floor = 130
 	m := r.next(kv.Mark{Index: 180}, at(200, 200))
-	if m.State < 135 || m.State > 140 || m.History != 150 {
+	if m.State < 135 || m.State > 140 || m.History != 130 {
 		t.Errorf("nobody reads: %+v", m)
+	}
+	r.floor = 150
+	if m = r.next(m, at(200, 200)); m.History != m.State {
+		t.Errorf("the headers of what state keeps may be gone: %+v", m)
 	}
 	if r.low(store.State) != store.Version(m.State) || r.low(store.History) != 150 {
 		t.Errorf("low %d, %d", r.low(store.State), r.low(store.History))

@@ -49,7 +49,8 @@ func (r *retention) next(m kv.Mark, head header) kv.Mark {
 	if len(r.samples) > 0 && head.time.Sub(r.samples[0].time) >= r.keep {
 		m.State = max(m.State, min(bound, uint64(r.samples[0].version)))
 	}
-	m.History = max(m.History, min(bound, uint64(r.floor)))
+	// History holds the headers, with the time of every version that state keeps.
+	m.History = max(m.History, min(bound, uint64(r.floor), m.State))
 	r.granted = m
 	return m
 }
@@ -82,9 +83,21 @@ func (m *Machine) pin(v store.Version) (g *generation, at store.Version, low [2]
 		v = m.head.version
 	}
 	g = m.cur
+	g.hold(v)
+	return g, v, [2]store.Version{g.retain.low(store.State), g.retain.low(store.History)}, nil
+}
+
+// hold registers a reader; Machine.mu is held.
+func (g *generation) hold(v store.Version) {
 	g.users++
 	g.retain.readers[v]++
-	return g, v, [2]store.Version{g.retain.low(store.State), g.retain.low(store.History)}, nil
+}
+
+// kept is what a generation may have let go of by now.
+func (m *Machine) kept(g *generation) kv.Mark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return g.retain.granted
 }
 
 func (m *Machine) unpin(g *generation, v store.Version) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
@@ -31,6 +32,10 @@ type outcomeRecord struct {
 	outcomes []Outcome
 	highest  uint64
 }
+
+// has reports a sequence of the record. The usual sequence of a group is higher
+// than all before it, so this rarely looks.
+func (r *outcomeRecord) has(seq uint64) bool { return seq <= r.highest && slices.Contains(r.seqs, seq) }
 
 // find returns the outcome of a sequence that was decided before. The usual
 // sequence is higher than all before it, so this rarely looks.

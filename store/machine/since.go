@@ -40,7 +40,7 @@ func (m *Machine) StageSince(ctx context.Context, since store.Version, open func
 	var parts [2]Part
 	// A reader at the old version keeps everything above it from being discarded
 	// while it is read.
-	before, old, low, err := m.pin(max(since, 1))
+	before, old, _, err := m.pin(max(since, 1))
 	if err != nil {
 		return Head{}, parts, err
 	}
@@ -53,14 +53,15 @@ func (m *Machine) StageSince(ctx context.Context, since store.Version, open func
 	if g != before || v < since {
 		return Head{}, parts, fmt.Errorf("%w: version %d is not in the past of version %d: the data were restored since", store.ErrInvalid, since, v)
 	}
-	head := Head{v, uint64(low[0]), uint64(low[1])}
+	kept := m.kept(g) // not more than was let go of when since was pinned, or since
+	head, low := Head{v, kept.State, kept.History}, [2]uint64{kept.State, kept.History}
 	for i := range 2 {
 		w, err := open(Databases()[i])
 		if err != nil {
 			return head, parts, fmt.Errorf("stage: %w", err)
 		}
 		from := since
-		if low[i] > since {
+		if low[i] > uint64(since) {
 			from = 0
 		}
 		counted := &countingWriter{w: w}

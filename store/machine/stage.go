@@ -64,42 +64,81 @@ func decodeStageHead(b []byte) (stageHead, error) {
 	return h, r.end()
 }
 
-// Stage writes everything that is kept at the newest version, which it returns.
-// Badger's iterators end at a block that they cannot read as if the table ended
-// there, and its Stream skips what it cannot read; so all checksums are verified
-// first, and any error fails the whole.
-func (m *Machine) Stage(ctx context.Context, w io.Writer) (store.Version, error) {
-	g, v, low, err := m.pin(0)
-	if err != nil {
-		return 0, err
+// Frozen is everything that is kept at a version, held until Close: what it was
+// made of is not discarded meanwhile, and Apply goes on.
+type Frozen struct {
+	m    *Machine
+	gen  *generation
+	at   store.Version
+	held store.Version // pinned as well: nothing above it may be discarded
+	kept kv.Mark
+}
+
+// Freeze holds on to the newest version. Close gives it back.
+func (m *Machine) Freeze() (*Frozen, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, store.ErrClosed
 	}
-	defer m.unpin(g, v)
+	f := &Frozen{m: m, gen: m.cur, at: m.head.version, kept: m.cur.retain.granted}
+	f.held = min(f.at, store.Version(min(f.kept.State, f.kept.History)))
+	m.cur.hold(f.at)
+	m.cur.hold(f.held)
+	return f, nil
+}
+
+// Version is the version that is held.
+func (f *Frozen) Version() store.Version { return f.at }
+
+// Bytes is about how much Stage writes.
+func (f *Frozen) Bytes() int64 { return f.gen.pair.Bytes() }
+
+// Close lets go. It must be called once, after the last Stage.
+func (f *Frozen) Close() {
+	f.m.unpin(f.gen, f.at)
+	f.m.unpin(f.gen, f.held)
+}
+
+// Stage writes everything that is kept at the version. Badger's iterators end at
+// a block that they cannot read as if the table ended there, and its Stream skips
+// what it cannot read; so all checksums are verified first, and any error fails
+// the whole. It holds no more in memory than its buffer.
+func (f *Frozen) Stage(ctx context.Context, w io.Writer) error {
 	digest := sha256.New()
 	out := bufio.NewWriterSize(io.MultiWriter(w, digest), 1<<18)
-	head := stageHead{v, uint64(low[0]), uint64(low[1])}
-	if _, err := out.WriteString(dataMagic); err != nil {
-		return 0, fmt.Errorf("stage: %w", err)
-	}
-	if err := writeFrame(out, head.encode()); err != nil {
-		return 0, err
+	head := stageHead{f.at, f.kept.State, f.kept.History}
+	_, err := out.WriteString(dataMagic)
+	if err = errors.Join(err, writeFrame(out, head.encode())); err != nil {
+		return fmt.Errorf("stage: %w", err)
 	}
 	count := uint64(0)
 	for i := range 2 {
-		n, err := stageDatabase(ctx, out, g.pair, i, 0, v)
+		n, err := stageDatabase(ctx, out, f.gen.pair, i, 0, f.at)
 		if err != nil {
-			return 0, fmt.Errorf("stage: %w", err)
+			return fmt.Errorf("stage: %w", err)
 		}
 		count += n
 	}
 	err = errors.Join(writeFrame(out, nil), out.Flush())
 	if err == nil {
-		trailer := digest.Sum(binary.BigEndian.AppendUint64(nil, count))
-		_, err = w.Write(trailer)
+		_, err = w.Write(digest.Sum(binary.BigEndian.AppendUint64(nil, count)))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("stage: %w", err)
+		return fmt.Errorf("stage: %w", err)
 	}
-	return v, nil
+	return nil
+}
+
+// Stage writes everything that is kept at the newest version, which it returns;
+// see Frozen.Stage.
+func (m *Machine) Stage(ctx context.Context, w io.Writer) (store.Version, error) {
+	f, err := m.Freeze()
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.at, f.Stage(ctx, w)
 }
 
 func writeFrame(w *bufio.Writer, b []byte) error {

@@ -100,12 +100,17 @@ func (m *Model) apply(ctx context.Context, tx *store.Tx) (store.Result, error) {
 			return store.Result{}, err
 		}
 	}
+	m.advance(v, t)
+	p.commit()
+	return store.Result{Version: v, Time: t, Seqs: p.seqs, Sums: p.totals}, nil
+}
+
+// advance makes a version the newest; m.mu is held.
+func (m *Model) advance(v store.Version, t time.Time) {
 	m.version, m.last = v, t
 	m.times = append(m.times, stamp{v, t})
-	p.commit()
 	close(m.changed)
 	m.changed = make(chan struct{})
-	return store.Result{Version: v, Time: t, Seqs: p.seqs, Sums: p.totals}, nil
 }
 
 // pending is a transaction being evaluated: reads see what it has done so far.
@@ -167,7 +172,12 @@ func (p *pending) current(k store.Key) store.Version {
 }
 
 func (p *pending) commit() {
-	writes := make([]store.Write, 0, len(p.keys))
+	var writes []store.Write
+	for _, w := range p.m.changes[p.version] { // by transactions of the same version
+		if _, again := p.keys[w.Key]; !again {
+			writes = append(writes, w)
+		}
+	}
 	for k, r := range p.keys {
 		p.m.keys[k] = append(p.m.keys[k], r)
 		writes = append(writes, store.Write{Key: k, Value: r.value, Deleted: r.deleted})

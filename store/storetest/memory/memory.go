@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 
 	"github.com/cloister-os/cloister/store/machine/kv"
@@ -95,6 +96,35 @@ func (d *Disk) Crash() {
 			g.crash(d.rnd)
 		}
 	}
+}
+
+// Restart ends all handles without a power cut: what was written stays, synced
+// or not.
+func (d *Disk) Restart() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.life++
+	d.steps, d.last = 0, 0
+}
+
+// Spell lists every key of the current generation as of a version, so that two
+// disks can be compared.
+func (d *Disk) Spell(version uint64) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	g := d.gens[d.current]
+	if g == nil {
+		return ""
+	}
+	var out strings.Builder
+	for i := range g.dbs {
+		for _, k := range g.dbs[i].keys {
+			if r, ok := g.dbs[i].at(k, version); ok && !r.deleted {
+				fmt.Fprintf(&out, "%d %q %d %x\n", i, k, r.version, r.value)
+			}
+		}
+	}
+	return out.String()
 }
 
 func (d *Disk) newest() (n uint64) {
