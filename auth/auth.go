@@ -103,6 +103,7 @@ const (
 	SessionManage Action = "session.manage" // System: one's own sessions
 	ClusterRead   Action = "cluster.read"   // System: the nodes and their certificates
 	ClusterManage Action = "cluster.manage" // System: invite, remove, move and certify nodes
+	BackupManage  Action = "backup.manage"  // System: make, list, take away and restore backups
 )
 
 // Resource is what is acted on.
@@ -134,7 +135,7 @@ func Actions() []Action {
 	return []Action{
 		Ask, SourceRead, SourceManage, SourceFetch, ModelInfer, ModelEmbed, ModelManage, ModelList,
 		AuditRead, AuditExport, KeyManage, PolicyRead, PolicyManage, RunRead, SystemStatus, SessionManage,
-		ClusterRead, ClusterManage,
+		ClusterRead, ClusterManage, BackupManage,
 	}
 }
 

@@ -56,6 +56,8 @@ func capabilities() map[string]capability {
 		"operators-list-models":           {operator, auth.ModelList, system, nil},
 		"operators-see-the-nodes":         {operator, auth.ClusterRead, system, nil},
 		"operators-manage-the-nodes":      {operator, auth.ClusterManage, system, nil},
+		"operators-manage-backups":        {operator, auth.BackupManage, system, nil},
+		"administrators-manage-backups":   {admin, auth.BackupManage, system, nil},
 		"administrators-see-the-nodes":    {admin, auth.ClusterRead, system, nil},
 		"administrators-manage-the-nodes": {admin, auth.ClusterManage, system, nil},
 		"administrators-manage-sources":   {admin, auth.SourceManage, wiki, nil},
@@ -80,6 +82,7 @@ func capabilities() map[string]capability {
 		"node-syncs-sources":              {node(), auth.SourceFetch, wiki, nil},
 		"node-makes-vectors":              {node(), auth.ModelEmbed, gemma, nil},
 		"node-imports-its-pack":           {node(), auth.ModelManage, gemma, nil},
+		"node-makes-backups":              {node(), auth.BackupManage, system, nil},
 	}
 }
 
