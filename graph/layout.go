@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/blob"
 )
 
 // op is one write: value nil removes the key.
@@ -118,6 +119,10 @@ func (w *Writer) layout(a Assertion) (layout, error) {
 		return layout{}, err
 	}
 	l := layout{record: []op{{key: RecordKey(rec.ID), value: value}}}
+	for _, c := range rec.blobs() {
+		l.record = append(l.record, op{key: blob.NameKey(c.Hash), value: w.blobs.NameValue(c.Size)})
+		w.named = append(w.named, c.Hash)
+	}
 	b := partBuilder{layout: &l}
 	if err := w.layoutProperties(&b, a); err != nil {
 		return layout{}, err
@@ -237,7 +242,7 @@ func (w *Writer) plan(was previous, is layout, cursor []CursorWrite) change {
 	for _, cw := range cursor {
 		c.cursor = append(c.cursor, w.cursorOp(cw))
 	}
-	if c.planParts(w.codec, was, is, 0); !fits(newTx(), c.all(was.id)) {
+	if c.planParts(w.codec, was, is, 0); !fits(w.newTx(), c.all(was.id)) {
 		c.planParts(w.codec, was, is, freePart(was.parts, len(is.parts)))
 	}
 	return c
@@ -294,7 +299,7 @@ func (w *Writer) cursorOp(c CursorWrite) op {
 
 // write brings a change into the store: within one transaction when it fits.
 func (w *Writer) write(ctx context.Context, id RecordID, c change) error {
-	if all := c.all(id); fits(newTx(), all) {
+	if all := c.all(id); fits(w.newTx(), all) {
 		return w.group(ctx, all)
 	}
 	return w.writeLarge(ctx, id, c)

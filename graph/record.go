@@ -96,5 +96,31 @@ type Record struct {
 
 const recordV = 1
 
+// blobs are the contents that are blobs.
+func (r Record) blobs() (out []Content) {
+	for _, c := range []Content{r.Payload, r.Text, r.Outline} {
+		if c.Size > int64(len(c.Inline)) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// BlobReferencer says which blobs the records refer to.
+func BlobReferencer() blob.Referencer {
+	codec := newCodec()
+	return blob.Referencer{Prefix: SpaceRecord.Prefix(), Refs: func(item store.Item) ([]blob.Hash, error) {
+		r := Record{}
+		if err := codec.decode(item.Value, &r); err != nil {
+			return nil, err
+		}
+		var out []blob.Hash
+		for _, c := range r.blobs() {
+			out = append(out, c.Hash)
+		}
+		return out, nil
+	}}
+}
+
 // Time is when the source says that this happened or was last changed, UTC.
 func (r Record) Time() time.Time { return time.Unix(0, r.TimeNs).UTC() }

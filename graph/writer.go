@@ -38,9 +38,12 @@ type Writer struct {
 	source string
 	codec  codec
 
+	fence   store.Key // checked by every transaction; "" = none
+	fenceAt store.Version
 	tx      *store.Tx
 	flights []flight
 	touched map[RecordID]bool
+	named   []blob.Hash // blobs of the records that wait to be submitted
 	claims  int64
 	err     error
 }
@@ -52,7 +55,17 @@ type flight struct {
 
 // NewWriter returns a writer of the source's records.
 func NewWriter(st store.Store, blobs *blob.Store, source string) *Writer {
-	return &Writer{store: st, blobs: blobs, source: source, codec: newCodec(), tx: newTx(), touched: map[RecordID]bool{}}
+	w := &Writer{store: st, blobs: blobs, source: source, codec: newCodec(), touched: map[RecordID]bool{}}
+	w.tx = w.newTx()
+	return w
+}
+
+// Fence makes every transaction conditional on a key's version, so that a writer
+// whose source was given to another writes nothing more. It is called first.
+func (w *Writer) Fence(key store.Key, at store.Version) *Writer {
+	w.fence, w.fenceAt = key, at
+	w.tx = w.newTx()
+	return w
 }
 
 // Claims is how many claims have been written so far; what was there already
@@ -259,15 +272,18 @@ func (w *Writer) fail(err error) error {
 }
 
 // newTx begins a transaction that says that the graph has moved.
-func newTx() *store.Tx {
+func (w *Writer) newTx() *store.Tx {
 	tx := store.NewTx()
+	if w.fence != "" {
+		tx.Check(w.fence, w.fenceAt)
+	}
 	tx.Put(KeyMoved, nil)
 	return tx
 }
 
 // seal submits the transaction being filled, waiting for room first.
 func (w *Writer) seal(ctx context.Context) error {
-	if w.err != nil || w.tx.Len() == newTx().Len() {
+	if w.err != nil || w.tx.Len() == w.newTx().Len() {
 		return w.err
 	}
 	for len(w.flights) >= maxInFlight {
@@ -276,12 +292,25 @@ func (w *Writer) seal(ctx context.Context) error {
 		}
 	}
 	tx := w.tx
-	w.tx = newTx()
+	w.tx = w.newTx()
 	if err := tx.Err(); err != nil {
+		return err
+	}
+	if err := w.secure(ctx); err != nil {
 		return err
 	}
 	w.flights = append(w.flights, flight{tx, w.store.Submit(ctx, tx, store.Bulk)})
 	return nil
+}
+
+// secure waits until what the records name is held by more nodes than this one.
+func (w *Writer) secure(ctx context.Context) error {
+	if len(w.named) == 0 {
+		return nil
+	}
+	err := w.blobs.Secure(ctx, w.named...)
+	w.named = w.named[:0]
+	return err
 }
 
 // land waits for the oldest transaction under way. A full queue is waited out

@@ -22,6 +22,8 @@ import (
 // Blobs keeps what is too large for the journal. *blob.Store is one.
 type Blobs interface {
 	Put(ctx context.Context, r io.Reader) (blob.Hash, int64, error)
+	Secure(ctx context.Context, hashes ...blob.Hash) error
+	Name(tx *store.Tx, h blob.Hash, size int64)
 	Open(h blob.Hash) (blob.File, int64, error)
 }
 

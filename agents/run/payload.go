@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
 )
 
@@ -28,10 +29,53 @@ func (e *Engine) keep(ctx context.Context, b []byte) (payload, error) {
 		return payload{Inline: b, Size: int64(len(b))}, nil
 	}
 	h, n, err := e.cfg.Blobs.Put(ctx, bytes.NewReader(b))
+	if err == nil {
+		err = e.cfg.Blobs.Secure(ctx, h)
+	}
 	if err != nil {
 		return payload{}, fmt.Errorf("keep result: %w", err)
 	}
 	return payload{Blob: h.String(), Size: n}, nil
+}
+
+// name makes a transaction say that it names the payload's blob, if it is one.
+func (e *Engine) name(tx *store.Tx, p payload) error {
+	if p.Blob == "" {
+		return nil
+	}
+	h, err := blob.Parse(p.Blob)
+	if err == nil {
+		e.cfg.Blobs.Name(tx, h, p.Size)
+	}
+	return err
+}
+
+// BlobReferencers say which blobs runs refer to: their steps' results, and their
+// events' data, which is a step's result too but may outlive it.
+func BlobReferencers() []blob.Referencer {
+	one := func(p *payload) ([]blob.Hash, error) {
+		if p == nil || p.Blob == "" {
+			return nil, nil
+		}
+		h, err := blob.Parse(p.Blob)
+		return []blob.Hash{h}, err
+	}
+	return []blob.Referencer{
+		{Prefix: steps.Prefix(), Refs: func(item store.Item) ([]blob.Hash, error) {
+			var r stepRecord
+			if err := decode(item.Value, &r); err != nil {
+				return nil, err
+			}
+			return one(&r.Result)
+		}},
+		{Prefix: events.Prefix(), Refs: func(item store.Item) ([]blob.Hash, error) {
+			var ev Event
+			if err := decode(item.Value, &ev); err != nil {
+				return nil, err
+			}
+			return one(ev.Large)
+		}},
+	}
 }
 
 func (e *Engine) open(p payload) ([]byte, error) {

@@ -38,6 +38,9 @@ func (t *turn) done(p *guard.Permit, call *Call, kept payload) error {
 		return err
 	}
 	t.tx.Put(steps.Key(string(call.run), store.Number(uint64(t.h.rec.Next))), value)
+	if err := t.e.name(t.tx, kept); err != nil {
+		return err
+	}
 	t.h.rec.Cost += call.cost
 	out := guard.Outcome{Status: guard.StatusOK, Cost: call.cost, Usage: call.usage}
 	if err := t.e.cfg.Door.Finish(t.tx, p, out); err != nil {
@@ -91,6 +94,11 @@ func (t *turn) emit(list ...Event) error {
 			return err
 		}
 		t.tx.Put(events.Key(string(t.h.rec.ID), store.Number(ev.N)), value)
+		if ev.Large != nil {
+			if err := t.e.name(t.tx, *ev.Large); err != nil {
+				return err
+			}
+		}
 		t.h.rec.NextSeq++
 	}
 	return nil
