@@ -20,6 +20,7 @@ type Source struct {
 	AddedNs  int64    `cbor:"5,keyasint" json:"-"`
 	AddedBy  string   `cbor:"6,keyasint" json:"added_by"` // a principal's id
 	Removing bool     `cbor:"7,keyasint,omitempty" json:"removing,omitempty"`
+	Node     string   `cbor:"8,keyasint,omitempty" json:"node,omitempty"` // whose machine has the path; "" = any can read it
 
 	Version store.Version `cbor:"-" json:"-"`
 }

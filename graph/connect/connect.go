@@ -5,7 +5,8 @@
 // without its permit; a source that fails or hangs does not hold up another; a
 // sync that was cancelled, killed or ran out of disk goes on where it stopped; a
 // scan that did not complete deletes nothing; a sync of what has not changed
-// writes no claim.
+// writes no claim; of several nodes one works on a source at a time, any shows
+// how it fares and can be asked for a sync, and one that is away is said to be.
 //
 // The transports below it (transport/git, transport/files) speak to one kind of
 // system each. It may import graph, graph/extract, store, store/blob, auth and
@@ -58,6 +59,12 @@ type Progress struct {
 	Error    string    `cbor:"13,keyasint,omitempty" json:"error,omitempty"`
 }
 
+// same reports whether two that tell no skips tell the same.
+func (p Progress) same(o Progress) bool {
+	return p.Job == o.Job && p.Running == o.Running && p.Stage == o.Stage && p.Done == o.Done && p.Total == o.Total &&
+		p.Records == o.Records && p.Claims == o.Claims && p.Bodies == o.Bodies && p.Skipped == o.Skipped && p.Error == o.Error
+}
+
 // MaxSkips is how many reasons Progress lists.
 const MaxSkips = 100
 
@@ -67,9 +74,16 @@ type Skip struct {
 	Reason string `cbor:"1,keyasint" json:"reason"`
 }
 
+// Anywhere is implemented by connectors whose systems every node reaches alike.
+// What others read lies on the machine of the node where the source was added.
+type Anywhere interface{ Anywhere() bool }
+
 // Status is a source with how its last sync went and how fresh it is.
 type Status struct {
 	graph.Source
 	Progress  Progress  `json:"progress"`
 	Watermark time.Time `json:"watermark,omitzero"` // zero until a scan completed
+	// Away is since when the node that holds the source has not been heard of;
+	// zero while it is there, or when every node reaches the source.
+	Away time.Time `json:"away,omitzero"`
 }

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
@@ -38,19 +39,27 @@ type Config struct {
 	MaxSyncs   int            // at once; DefaultMaxSyncs when 0
 	Logger     *slog.Logger   // slog.Default() when nil
 	Now        func() time.Time
+	// Leads says whether this node looks after what other nodes left, and syncs
+	// what every node reaches; nil = always.
+	Leads func() bool
+	// Away says whether another node is not there, and since when it has not been
+	// heard of (zero = not known); nil = all are there.
+	Away func(node string) (since time.Time, away bool)
 }
 
 // Service is the sources and their syncs. It is safe for concurrent use.
 type Service struct {
 	cfg        Config
 	connectors map[string]Connector
+	boot       string // tells this process from earlier ones on the node
 	slots      *semaphore.Weighted
 	ctx        context.Context // of all jobs; ended by Close
 	stop       context.CancelFunc
 	jobs       sync.WaitGroup
 
 	mu     sync.Mutex
-	states map[string]*state // by source
+	states map[string]*state   // by source
+	seen   map[string]sighting // leases of others, by source
 }
 
 // state is one source at work. Its fields below mu are guarded by Service.mu.
@@ -67,6 +76,7 @@ type state struct {
 type ticket struct {
 	job string
 	p   auth.Principal // in whose name the fetch is permitted
+	due bool           // it was only due: another node's sync is as good
 }
 
 // New returns a Service. Call Run to have sources synced on schedule, and Close
@@ -87,7 +97,16 @@ func New(c Config) (*Service, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Service{cfg: c, connectors: map[string]Connector{}, slots: semaphore.NewWeighted(int64(c.MaxSyncs)), states: map[string]*state{}}
+	if c.Leads == nil {
+		c.Leads = func() bool { return true }
+	}
+	if c.Away == nil {
+		c.Away = func(string) (time.Time, bool) { return time.Time{}, false }
+	}
+	s := &Service{
+		cfg: c, boot: rand.Text(), connectors: map[string]Connector{}, slots: semaphore.NewWeighted(int64(c.MaxSyncs)),
+		states: map[string]*state{}, seen: map[string]sighting{},
+	}
 	for _, k := range c.Connectors {
 		s.connectors[k.Kind()] = k
 	}
@@ -104,10 +123,19 @@ func (s *Service) Close() error {
 }
 
 // Add connects a system. It fails, and adds nothing, when the system cannot be
-// read. It does not wait for the first sync, which begins at once.
+// read. It does not wait for the first sync, which begins at once. A source that
+// names another node is connected there.
 func (s *Service) Add(ctx context.Context, p auth.Principal, src graph.Source) (graph.Source, error) {
 	if err := s.valid(&src); err != nil {
 		return graph.Source{}, err
+	}
+	if !s.here(src) {
+		return s.addElsewhere(ctx, p, src)
+	}
+	if anywhere, ok := s.connectors[src.Kind].(Anywhere); !ok || !anywhere.Anywhere() {
+		src.Node = s.cfg.Node.ID
+	} else {
+		src.Node = ""
 	}
 	src.AddedNs, src.AddedBy, src.Removing = s.cfg.Now().UTC().UnixNano(), p.ID, false
 	err := s.cfg.Door.Do(ctx, request(p, auth.SourceManage, src, "add"), func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
@@ -119,8 +147,23 @@ func (s *Service) Add(ctx context.Context, p auth.Principal, src graph.Source) (
 	if err != nil {
 		return graph.Source{}, err
 	}
-	_, err = s.begin(src, p)
+	_, err = s.begin(src, p, false)
 	return src, err
+}
+
+// addElsewhere has the node that has the folder connect it. Here the guard only
+// decides, so that nobody makes other nodes work for nothing; it records there.
+func (s *Service) addElsewhere(ctx context.Context, p auth.Principal, src graph.Source) (graph.Source, error) {
+	if err := s.cfg.Door.Decide(ctx, request(p, auth.SourceManage, src, "add")); err != nil {
+		return graph.Source{}, s.cfg.Door.Do(ctx, request(p, auth.SourceManage, src, "add"), func(context.Context, *guard.Permit) (guard.Outcome, error) {
+			return outcome(err)
+		})
+	}
+	_, err := s.askNode(ctx, src.Node, ask{Source: src.Name, Who: whoIs(p), Add: &newcomer{src.Kind, src.Path, src.Audience}})
+	if err != nil {
+		return graph.Source{}, err
+	}
+	return s.source(ctx, src.Name)
 }
 
 func (s *Service) valid(src *graph.Source) error {
@@ -211,7 +254,11 @@ func (s *Service) remove(ctx context.Context, name string) error {
 	if err := s.halt(ctx, name); err != nil {
 		return err
 	}
-	return s.sweep(ctx, name)
+	h, err := s.take(ctx, name, "remove "+rand.Text(), false, true) // whatever another node is doing with it
+	if err != nil {
+		return err
+	}
+	return s.sweep(name, h)
 }
 
 // halt ends the sync under way and waits for it.
@@ -234,15 +281,21 @@ func (s *Service) halt(ctx context.Context, name string) error {
 }
 
 // sweep removes what a source that is being removed left.
-func (s *Service) sweep(ctx context.Context, name string) error {
-	if err := graph.NewWriter(s.cfg.Store, s.cfg.Blobs, name).RemoveAll(ctx); err != nil {
-		return err
+func (s *Service) sweep(name string, h *hold) error {
+	err := graph.NewWriter(s.cfg.Store, s.cfg.Blobs, name).Fence(fenceOf(name), h.fenceAt).RemoveAll(h.ctx)
+	released := h.release(func(tx *store.Tx) error {
+		if err == nil {
+			tx.Delete(graph.SpaceSource.Key(name))
+			tx.Delete(spaceProgress.Key(name))
+			tx.Delete(fenceOf(name))
+		}
+		return nil
+	})
+	if err != nil {
+		return err // what is left is removed when the source is next looked at
 	}
-	tx := store.NewTx()
-	tx.Delete(graph.SpaceSource.Key(name))
-	tx.Delete(spaceProgress.Key(name))
-	if _, err := s.cfg.Store.Apply(ctx, tx); err != nil {
-		return fmt.Errorf("remove source %q: %w", name, err)
+	if released != nil {
+		return fmt.Errorf("remove source %q: %w", name, released)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -332,14 +385,26 @@ func (s *Service) status(ctx context.Context, src graph.Source) (Status, error) 
 		if err == nil {
 			st.Watermark = mark.AsOf()
 		}
-		st.Progress, err = lastProgress(snap, src.Name)
+		st.Progress, err = s.standing(snap, src.Name)
 		return err
 	})
 	if err != nil {
 		return st, err
 	}
-	st.Progress, _ = s.state(src.Name, st.Progress).tracker.get()
+	st.Progress = s.state(src.Name, st.Progress).progress()
+	if !s.here(src) {
+		if since, away := s.cfg.Away(src.Node); away {
+			if st.Away = since; since.IsZero() {
+				st.Away = s.cfg.Now().UTC()
+			}
+		}
+	}
 	return st, nil
+}
+
+func (st *state) progress() Progress {
+	p, _ := st.tracker.get()
+	return p
 }
 
 // state returns the source's state in this process, made from the last progress
