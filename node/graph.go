@@ -45,13 +45,13 @@ func (n *Node) openGraph(context.Context) (err error) {
 	own := fence.New(n.cfg.Data, n.disk.seal(), n.disk.tls()) // the keys are no document
 	n.sources, err = connect.New(connect.Config{
 		Store: n.store, Blobs: n.blobs, Door: n.guard, Connectors: []connect.Connector{git.New(), files.New().Except(own)},
-		Node: n.principal(), Every: every(n.cfg.Sync.Every), Logger: n.log,
+		Node: n.principal(), Every: every(n.cfg.Sync.Every), Logger: n.log, Now: n.clock.Now, Leads: n.store.Leads, Away: n.away,
 	})
 	if err != nil {
 		return err
 	}
 	n.rooms.opened("the sources", n.sources.Close)
-	n.index, err = search.Open(search.Config{Dir: n.disk.index(), Store: n.store, Blobs: n.blobs, Logger: n.log})
+	n.index, err = search.Open(search.Config{Dir: n.disk.index(), Store: n.store, Blobs: n.blobs, Ring: n.ring, Logger: n.log})
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func (x *Index) openVectors(p *partition, e graph.Embedder) error {
 	if e == nil {
 		return nil
 	}
-	f, err := vector.Open(x.vectorPath(p.source), model, e.Dimensions())
+	f, err := vector.Open(x.vectorPath(p.source), model, e.Dimensions(), x.ring())
 	p.vectors = f
 	return err
 }

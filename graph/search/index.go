@@ -9,10 +9,11 @@
 // reader's version, so what was deleted is gone at that version and still found
 // below it. Indexes are node-local tailers of store.Watch: each stores the
 // version it has reached with the data it holds, can be deleted at any time, and
-// is rebuilt.
+// is rebuilt. With a Ring, no file holds a word of what is indexed; but the name of
+// a source is the name of its folder.
 //
 // Without an Embedder everything works from text alone. It may import store,
-// graph and the packages below it. Only it imports bleve.
+// store/sealed, graph and the packages below it. Only it imports bleve.
 package search
 
 import (
@@ -26,6 +27,7 @@ import (
 
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // Config says where an Index lives and what it follows.
@@ -35,13 +37,16 @@ type Config struct {
 	Blobs    graph.Blobs    // required when documents are larger than graph.MaxInlineBytes
 	Embedder graph.Embedder // nil = text only
 	Logger   *slog.Logger   // nil = slog.Default()
+	Ring     sealed.Ring    // encrypts the files; nil leaves them plain
 }
 
 // Index is the text, vector and name index of one node. Its methods are safe for
 // concurrent use.
 type Index struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	log  *slog.Logger
+	keys *sealed.Folder // of the files; nil = they are plain
+	done func()         // ends the sealing of bleve's files
 
 	mu       sync.RWMutex // guards all below
 	parts    map[string]*partition
@@ -60,7 +65,7 @@ const format = "1"
 // cannot be used. It does not read the store: Run catches up.
 func Open(cfg Config) (*Index, error) {
 	x := &Index{cfg: cfg, log: cfg.Logger, parts: map[string]*partition{}, moved: make(chan struct{}),
-		embedder: cfg.Embedder, wake: make(chan struct{}, 1)}
+		embedder: cfg.Embedder, wake: make(chan struct{}, 1), done: func() {}}
 	if x.log == nil {
 		x.log = slog.Default()
 	}
@@ -69,10 +74,7 @@ func Open(cfg Config) (*Index, error) {
 			return nil, fmt.Errorf("open the search index: %w", err)
 		}
 	}
-	applied, err := x.readMark()
-	if err == nil {
-		err = x.openParts(applied)
-	}
+	applied, err := x.open()
 	if err != nil {
 		x.log.Info("search index begins anew", "reason", err)
 		if err := x.wipe(); err != nil {
@@ -82,6 +84,18 @@ func Open(cfg Config) (*Index, error) {
 	}
 	x.applied = applied
 	return x, nil
+}
+
+// open opens what is there, as far as it can be used.
+func (x *Index) open() (store.Version, error) {
+	if err := x.openKeys(); err != nil {
+		return 0, err
+	}
+	applied, err := x.readMark()
+	if err != nil {
+		return 0, err
+	}
+	return applied, x.openParts(applied)
 }
 
 func (x *Index) textDir() string   { return filepath.Join(x.cfg.Dir, "text") }
@@ -141,6 +155,7 @@ func (x *Index) Close() error {
 	for _, p := range x.parts {
 		errs = append(errs, p.close())
 	}
+	x.done()
 	return errors.Join(errs...)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-os/cloister/graph/search/lex"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
+	"github.com/cloister-os/cloister/store/sealed"
 	"github.com/cloister-os/cloister/store/storetest"
 )
 
@@ -29,13 +30,14 @@ type house struct {
 	dir   string
 	load  measure.Loader
 	embed graph.Embedder
+	ring  sealed.Ring
 	*search.Index
 	stop func()
 }
 
 func open(t testing.TB, embed graph.Embedder) *house {
 	t.Helper()
-	h := &house{t: t, st: storetest.NewModel(nil), dir: t.TempDir(), embed: embed}
+	h := &house{t: t, st: storetest.NewModel(nil), dir: t.TempDir(), embed: embed, ring: fixedRing(1)}
 	var err error
 	if h.blobs, err = blob.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -48,7 +50,7 @@ func open(t testing.TB, embed graph.Embedder) *house {
 
 func (h *house) start() {
 	h.t.Helper()
-	ix, err := search.Open(search.Config{Dir: h.dir, Store: h.st, Blobs: h.blobs, Embedder: h.embed, Logger: slog.New(slog.DiscardHandler)})
+	ix, err := search.Open(search.Config{Dir: h.dir, Store: h.st, Blobs: h.blobs, Embedder: h.embed, Ring: h.ring, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -231,6 +233,10 @@ func TestTheIndexGoesOnWhereItStood(t *testing.T) {
 func TestALostOrDamagedIndexIsRebuilt(t *testing.T) {
 	for name, damage := range map[string]func(dir string) error{
 		"all":      os.RemoveAll,
+		"the keys": func(dir string) error { return os.Remove(filepath.Join(dir, "KEYS")) },
+		"a key": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "KEYS"), []byte("nonsense"), 0o600)
+		},
 		"the mark": func(dir string) error { return os.Remove(filepath.Join(dir, "text", "MARK")) },
 		"one partition": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "text", "a", "index_meta.json"), []byte("nonsense"), 0o600)

@@ -8,8 +8,8 @@
 // vectors are derived and can always be made again.
 //
 // An exact scan over int8 beats an approximate index in both recall and
-// simplicity up to tens of thousands of vectors; MaxVectors keeps it there. It
-// may import nothing of Cloister.
+// simplicity up to tens of thousands of vectors; MaxVectors keeps it there. With a
+// Ring, each frame is sealed in its place. It may import store/sealed.
 package vector
 
 import (
@@ -21,6 +21,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 // Bounds of a partition.
@@ -34,7 +36,11 @@ const (
 // ErrFull says that the partition holds MaxVectors already.
 var ErrFull = errors.New("the vector partition is full")
 
-const magic = "CLVEC1\n"
+// What a file begins with, plain and sealed: one never passes for the other.
+const (
+	magic       = "CLVEC1\n"
+	magicSealed = "CLVES1\n"
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -43,6 +49,7 @@ type File struct {
 	path  string
 	model string
 	dims  int
+	box   *sealed.Box
 
 	mu      sync.RWMutex
 	file    *os.File
@@ -52,17 +59,20 @@ type File struct {
 	rows    []int8          // dims for each row
 	scales  []float32       // cosine = scale · dot(row, query), for a unit query
 	dead    int
-	err     error // a failed write; the file is closed to writing
+	frames  uint64          // in the file
+	keys    map[uint32]bool // that frames are sealed with
+	err     error           // a failed write; the file is closed to writing
 }
 
 type span struct{ first, count int }
 
-// Open opens or creates the partition at path for vectors of one model.
-func Open(path, model string, dims int) (*File, error) {
+// Open opens or creates the partition at path for vectors of one model. A nil Ring
+// leaves it plain.
+func Open(path, model string, dims int, ring sealed.Ring) (*File, error) {
 	if dims < 1 || dims > MaxDimensions {
 		return nil, fmt.Errorf("vectors of %d dimensions: between 1 and %d are supported", dims, MaxDimensions)
 	}
-	f := &File{path: path, model: model, dims: dims}
+	f := &File{path: path, model: model, dims: dims, box: sealed.NewBox(ring, "vectors")}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open vectors: %w", err)
@@ -187,12 +197,17 @@ func (f *File) compact() error {
 	if f.dead < 1024 || f.dead*2 < len(f.owners) {
 		return nil
 	}
+	return f.rewrite()
+}
+
+// rewrite puts a file of what is live in the place of this one. f.mu is held.
+func (f *File) rewrite() error {
 	tmp := f.path + ".new"
 	file, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("compact vectors: %w", err)
 	}
-	fresh := &File{path: f.path, model: f.model, dims: f.dims, file: file}
+	fresh := &File{path: f.path, model: f.model, dims: f.dims, box: f.box, file: file}
 	fresh.reset()
 	if err = fresh.copyFrom(f); err == nil {
 		err = os.Rename(tmp, f.path)
@@ -203,7 +218,18 @@ func (f *File) compact() error {
 	}
 	f.file.Close()
 	f.file, f.groups, f.owners, f.rows, f.scales, f.dead = file, fresh.groups, fresh.owners, fresh.rows, fresh.scales, 0
+	f.frames, f.keys = fresh.frames, fresh.keys
 	return nil
+}
+
+// Rekey seals with the active key what is sealed with another.
+func (f *File) Rekey(active uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.box.Plain() || f.err != nil || len(f.keys) == 0 || len(f.keys) == 1 && f.keys[active] {
+		return nil
+	}
+	return f.rewrite()
 }
 
 func (f *File) copyFrom(old *File) error {
@@ -222,7 +248,7 @@ func (f *File) copyFrom(old *File) error {
 }
 
 func (f *File) reset() {
-	f.applied, f.dead = 0, 0
+	f.applied, f.dead, f.frames, f.keys = 0, 0, 0, map[uint32]bool{}
 	f.groups, f.owners, f.rows, f.scales = map[string]span{}, nil, nil, nil
 }
 
@@ -235,7 +261,7 @@ func (f *File) load() error {
 	}
 	good := int64(len(f.head()))
 	for {
-		fr, size, err := readFrame(r, f.dims)
+		fr, size, err := f.readFrame(r)
 		if err != nil {
 			break
 		}
@@ -267,6 +293,9 @@ func (f *File) begin() error {
 
 func (f *File) head() []byte {
 	b := []byte(magic)
+	if !f.box.Plain() {
+		b = []byte(magicSealed)
+	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(f.dims))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(f.model)))
 	b = append(b, f.model...)

@@ -44,7 +44,7 @@ func TestSearchFindsTheNearestOfWhatIsLive(t *testing.T) {
 		const dims = 8
 		path := filepath.Join(dir, "v")
 		defer os.Remove(path)
-		f, err := Open(path, "m", dims)
+		f, err := Open(path, "m", dims, fixed(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestSearchFindsTheNearestOfWhatIsLive(t *testing.T) {
 				err = f.Drop([]string{g}, uint64(i))
 			case 1:
 				f.Close()
-				f, err = Open(path, "m", dims)
+				f, err = Open(path, "m", dims, fixed(1))
 			default:
 				live[g] = vectors(t, "n", dims)
 				err = f.Put(g, live[g], uint64(i))
@@ -96,7 +96,7 @@ func TestSearchFindsTheNearestOfWhatIsLive(t *testing.T) {
 }
 
 func TestKeepIsAskedBeforeRanking(t *testing.T) {
-	f, err := Open(filepath.Join(t.TempDir(), "v"), "m", 2)
+	f, err := Open(filepath.Join(t.TempDir(), "v"), "m", 2, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestKeepIsAskedBeforeRanking(t *testing.T) {
 func TestACutFileHoldsTheWholeFramesBeforeTheCut(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "v")
-	f, err := Open(path, "m", 4)
+	f, err := Open(path, "m", 4, fixed(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestACutFileHoldsTheWholeFramesBeforeTheCut(t *testing.T) {
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Open(path, "m", 4)
+		f, err := Open(path, "m", 4, fixed(1))
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
@@ -167,7 +167,7 @@ func fileSize(t *testing.T, path string) int64 {
 
 func TestAFlippedBitEndsTheFileThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v")
-	f, err := Open(path, "m", 2)
+	f, err := Open(path, "m", 2, fixed(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestAFlippedBitEndsTheFileThere(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = Open(path, "m", 2); err != nil || f.Count() != 0 {
+	if f, err = Open(path, "m", 2, fixed(1)); err != nil || f.Count() != 0 {
 		t.Errorf("%d vectors are left behind a damaged frame, %v", f.Count(), err)
 	}
 	f.Close()
@@ -192,7 +192,7 @@ func TestAFlippedBitEndsTheFileThere(t *testing.T) {
 
 func TestAnotherModelBeginsAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v")
-	f, err := Open(path, "m", 2)
+	f, err := Open(path, "m", 2, fixed(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestAnotherModelBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if f, err = Open(path, "other", 2); err != nil || f.Count() != 0 {
+	if f, err = Open(path, "other", 2, fixed(1)); err != nil || f.Count() != 0 {
 		t.Errorf("vectors of another model are still there: %d, %v", f.Count(), err)
 	}
 	f.Close()
@@ -208,7 +208,7 @@ func TestAnotherModelBeginsAnew(t *testing.T) {
 
 func TestCompactionKeepsWhatIsLive(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v")
-	f, err := Open(path, "m", 2)
+	f, err := Open(path, "m", 2, fixed(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,14 +229,14 @@ func TestCompactionKeepsWhatIsLive(t *testing.T) {
 		t.Errorf("%d bytes and %d vectors are left", small, f.Count())
 	}
 	f.Close()
-	if f, err = Open(path, "m", 2); err != nil || f.Count() != 700 {
+	if f, err = Open(path, "m", 2, fixed(1)); err != nil || f.Count() != 700 {
 		t.Errorf("after opening again: %d vectors, %v", f.Count(), err)
 	}
 	f.Close()
 }
 
 func BenchmarkScan(b *testing.B) {
-	f, err := Open(filepath.Join(b.TempDir(), "v"), "m", 384)
+	f, err := Open(filepath.Join(b.TempDir(), "v"), "m", 384, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"math"
 	"unsafe"
+
+	"github.com/cloister-os/cloister/store/sealed"
 )
 
 const (
@@ -16,8 +18,9 @@ const (
 )
 
 // frame is one step of the file:
-// length u32 | crc32c u32 of the body | body = kind u8, applied u64, group
-// length u16, group, rows u32, a scale f32 for each row, then the rows.
+// length u32 | crc32c u32 of the body | body, which is, or in a sealed file holds
+// sealed, kind u8, applied u64, group length u16, group, rows u32, a scale f32 for
+// each row, then the rows.
 type frame struct {
 	kind    byte
 	applied uint64
@@ -32,18 +35,42 @@ func (f *File) append(fr frame) error {
 	if f.err != nil {
 		return fmt.Errorf("write vectors: %w", f.err)
 	}
-	if _, err := f.file.Write(fr.encode()); err != nil {
+	body, err := f.box.Seal(nil, f.place(), fr.encode())
+	if err == nil {
+		err = f.write(body)
+	}
+	if err != nil {
 		f.err = err
 		return fmt.Errorf("write vectors: %w", err)
 	}
 	f.applied = fr.applied
+	f.note(body)
 	return nil
+}
+
+// place binds a frame to its place in a file of one model.
+func (f *File) place() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, f.frames), f.model...)
+}
+
+// note counts a frame of the file.
+func (f *File) note(body []byte) {
+	f.frames++
+	if !f.box.Plain() {
+		f.keys[sealed.RecordKey(body)] = true
+	}
+}
+
+func (f *File) write(body []byte) error {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 0, 8+len(body)), uint32(len(body)))
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(body, castagnoli))
+	_, err := f.file.Write(append(b, body...))
+	return err
 }
 
 func (fr frame) encode() []byte {
 	size := 15 + len(fr.group) + 4*len(fr.scales) + len(fr.rows)
-	b := make([]byte, 8, 8+size)
-	b = append(b, fr.kind)
+	b := append(make([]byte, 0, size), fr.kind)
 	b = binary.LittleEndian.AppendUint64(b, fr.applied)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(fr.group)))
 	b = append(b, fr.group...)
@@ -54,19 +81,17 @@ func (fr frame) encode() []byte {
 	if len(fr.rows) > 0 {
 		b = append(b, unsafe.Slice((*byte)(unsafe.Pointer(&fr.rows[0])), len(fr.rows))...)
 	}
-	binary.LittleEndian.PutUint32(b, uint32(size))
-	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
 	return b
 }
 
-// readFrame reads one frame and returns its size in the file.
-func readFrame(r io.Reader, dims int) (frame, int64, error) {
+// readFrame reads the next frame and returns its size in the file.
+func (f *File) readFrame(r io.Reader) (frame, int64, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return frame{}, 0, err
 	}
 	size := binary.LittleEndian.Uint32(head[:])
-	if size < 15 || size > maxFrameBytes {
+	if size > maxFrameBytes {
 		return frame{}, 0, errFrame
 	}
 	body := make([]byte, size)
@@ -76,11 +101,21 @@ func readFrame(r io.Reader, dims int) (frame, int64, error) {
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
 		return frame{}, 0, errFrame
 	}
-	fr, err := decode(body, dims)
+	plain, err := f.box.Open(nil, f.place(), body)
+	if err != nil {
+		return frame{}, 0, err
+	}
+	fr, err := decode(plain, f.dims)
+	if err == nil {
+		f.note(body)
+	}
 	return fr, int64(size) + 8, err
 }
 
 func decode(b []byte, dims int) (frame, error) {
+	if len(b) < 15 {
+		return frame{}, errFrame
+	}
 	fr := frame{kind: b[0], applied: binary.LittleEndian.Uint64(b[1:])}
 	n := int(binary.LittleEndian.Uint16(b[9:]))
 	b = b[11:]
