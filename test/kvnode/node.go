@@ -57,6 +57,11 @@ func open(ctx context.Context, c config, log *slog.Logger) (_ *node, err error) 
 	}
 	go n.countTerms()
 	go n.followClock()
+	if n.cfg.bench != "" {
+		if err := n.serveBench(n.cfg.bench); err != nil {
+			return nil, err
+		}
+	}
 	return n, n.serve()
 }
 
