@@ -200,6 +200,7 @@ type logView struct {
 	name     string
 	err      error // why nothing can be read
 	frontier *frontier
+	edge0    []byte // of level 0, once it was computed
 }
 
 // Size implements store.Log. A log whose frontier cannot be read has size 0 and

@@ -58,7 +58,7 @@ func Machines(r *Run) {
 		w.members = append(w.members, m)
 		w.start(m)
 	}
-	for range 60 + r.Rand.IntN(200) {
+	for range 40 + r.Rand.IntN(160) {
 		w.act(w.members[r.Rand.IntN(len(w.members))])
 		synctest.Wait() // for what a restore leaves behind
 	}
