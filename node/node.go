@@ -66,6 +66,8 @@ type Node struct {
 	ring     *seal.Keyring // this node's data keys
 	ca       *seal.CA
 	store    *consensus.Node
+	clock    *store.Clock // leader time
+	others   others
 	policies *policy.Policies
 	ledger   *budget.Ledger
 	guard    *guard.Guard
@@ -203,6 +205,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 
 // openGovernance opens policy, price, record, door and sessions.
 func (n *Node) openGovernance(ctx context.Context) (err error) {
+	n.openClock()
 	if n.policies, err = policy.New(ctx, n.store, n.log); err != nil {
 		return err
 	}
@@ -210,18 +213,20 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 		return err
 	}
 	n.rooms.runs("policies", n.policies.Run)
-	if n.ledger, err = budget.NewLedger(ctx, n.store, n.log, nil); err != nil {
+	if n.ledger, err = budget.NewLedger(ctx, n.store, n.log, n.clock.Now); err != nil {
 		return err
 	}
 	n.rooms.runs("budgets", n.ledger.Run)
 	n.audit, err = audit.New(audit.Config{
-		Store: n.store, Signer: n.keys.LogSigner(), VerifierKey: n.keys.LogVerifierKey(), Sealer: n.keys, Logger: n.log,
+		Store: n.store, Signer: n.keys.LogSigner(), VerifierKey: n.keys.LogVerifierKey(), Sealer: n.keys, Logger: n.log, Leads: n.store.Leads,
 	})
 	if err != nil {
 		return err
 	}
 	n.rooms.runs("the audit log", n.audit.Run)
-	n.guard, err = guard.New(guard.Config{Store: n.store, Policies: n.policies, Ledger: n.ledger, Node: n.cfg.Node, Logger: n.log})
+	n.guard, err = guard.New(guard.Config{
+		Store: n.store, Policies: n.policies, Ledger: n.ledger, Node: n.cfg.Node, Logger: n.log, Now: n.clock.Now, Leads: n.store.Leads,
+	})
 	if err != nil {
 		return err
 	}
@@ -229,6 +234,7 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 	n.rooms.runs("the guard's sweep", n.guard.Run)
 	n.sessions, err = session.New(session.Config{
 		Store: n.store, Door: n.guard, Node: n.cfg.Node, Logger: n.log, Idle: n.cfg.Session.Idle, Life: n.cfg.Session.Life,
+		Now: n.clock.Now, Recent: n.guard.Recent, Leads: n.store.Leads,
 	})
 	if err != nil {
 		return err
@@ -254,6 +260,7 @@ func (n *Node) openModels(context.Context) (err error) {
 		return err
 	}
 	n.rooms.opened("the model engine", n.engine.Close)
+	n.serveBlobs()
 	n.packs, err = pack.New(pack.Config{Store: n.store, Guard: n.guard, Engine: n.engine, Temp: n.disk.tmp(), Logger: n.log})
 	return err
 }
@@ -262,6 +269,7 @@ func (n *Node) openRuns(context.Context) (err error) {
 	n.runs, err = run.New(run.Config{
 		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: []run.Agent{library.Answer(n.answers, n.store, n.guard)},
 		Rights: n.sessions.Current, Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Keep: n.cfg.Runs.Keep, Logger: n.log,
+		Now: n.clock.Now, Leads: n.store.Leads, Leave: n.leave(),
 	})
 	if err != nil {
 		return err
@@ -279,6 +287,9 @@ func (n *Node) openDoor(ctx context.Context) error {
 	}
 	if n.setup, err = n.offerSetup(ctx); err != nil {
 		return err
+	}
+	if n.setup != nil {
+		n.rooms.runs("the end of setup", n.awaitSetup)
 	}
 	n.front.up.Store(&h)
 	return nil
