@@ -42,6 +42,8 @@ import (
 	"github.com/cloister-os/cloister/node/health"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
+	"github.com/cloister-os/cloister/store/blob/exchange"
+	"github.com/cloister-os/cloister/store/blob/replica"
 	"github.com/cloister-os/cloister/store/consensus"
 )
 
@@ -74,6 +76,8 @@ type Node struct {
 	audit    *audit.Log
 	sessions *session.Service
 	blobs    *blob.Store
+	exchange *exchange.Client
+	replica  *replica.Replica
 	engine   *engine.Engine
 	packs    *pack.Service
 	registry *registry.Registry
@@ -240,14 +244,6 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 		return err
 	}
 	n.rooms.runs("sessions", n.sessions.Run)
-	return nil
-}
-
-func (n *Node) openBlobs(context.Context) (err error) {
-	if n.blobs, err = blob.Open(n.disk.blobs(), blob.WithRing(n.ring)); err != nil {
-		return err
-	}
-	n.blobs.Reserve(n.store.Writable)
 	return nil
 }
 

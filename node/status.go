@@ -65,13 +65,13 @@ func (n *Node) metrics(w http.ResponseWriter, r *http.Request) {
 	}
 	engine := n.engine.Status()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	err = n.requests.Write(w,
+	err = n.requests.Write(w, append(n.blobMetrics(),
 		health.Metric{Name: "store_version", Help: "Newest version of the store.", Type: "gauge", Value: float64(n.store.Applied())},
 		health.Metric{Name: "index_version", Help: "Version up to which the index has followed.", Type: "gauge", Value: float64(n.index.Applied())},
 		health.Metric{Name: "store_writable", Help: "1 when the store takes writes.", Type: "gauge", Value: truth(n.store.Writable() == nil)},
 		health.Metric{Name: "engine_ready", Help: "1 when the model engine answers.", Type: "gauge", Value: truth(engine.Ready)},
 		health.Metric{Name: "engine_restarts_total", Help: "Times the model engine was restarted.", Type: "counter", Value: float64(engine.Restarts)},
-	)
+	)...)
 	if err != nil {
 		n.log.Debug("metrics were not written", "err", err)
 	}

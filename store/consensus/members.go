@@ -44,6 +44,16 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 	return all, nil
 }
 
+// Voters is how many nodes vote, as far as this one knows.
+func (n *Node) Voters() (count int) {
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter {
+			count++
+		}
+	}
+	return count
+}
+
 // AddNonvoter adds a node. It is promoted to a voter once it has caught up and
 // stayed so for a while. From any node.
 func (n *Node) AddNonvoter(ctx context.Context, p Peer) error {
