@@ -27,6 +27,7 @@ ENGINE_PACKAGES = ./models/engine/... ./models/gateway/... ./cmd/cloister/... ./
 help:
 	@echo "make run           build, fetch the starter pack, start a node on https://$(ADDRESS)"
 	@echo "make run PACK=F    the same with a model pack from a stick"
+	@echo "make cluster       three nodes on this machine, see build/cluster/nodes.json; make cluster-stop"
 	@echo "make test          everything needed to trust a change"
 	@echo "make build         build/cloister and build/cloister-verify"
 	@echo "make starter       build/packs/starter.pack"
@@ -71,6 +72,14 @@ run: build
 	  echo "No starter pack could be fetched: the node runs with text search alone. Import a model later with: cloister model import FILE"
 	@pack="$(PACK)"; [ -n "$$pack" ] || { [ -s $(STARTER) ] && pack=$(STARTER); }; \
 	  exec build/cloister serve --data $(DATA) --listen $(ADDRESS) $${pack:+--pack "$$pack"}
+
+# Three local nodes. Saying it again starts those that do not run.
+.PHONY: cluster cluster-stop
+cluster: build
+	@go run ./packaging/cluster -pack "$(PACK)" up
+
+cluster-stop:
+	@go run ./packaging/cluster down
 
 .PHONY: generate
 generate:
