@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +18,35 @@ import (
 
 func TestMain(m *testing.M) {
 	network.Enter()
-	os.Exit(m.Run())
+	dir, err := build()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// kvnode is in the environment when there is a kvnode built already.
+const kvnode = "CLOISTER_KVNODE"
+
+// build builds the kvnode once for all tests, in a folder that is returned.
+func build() (string, error) {
+	if os.Getenv(kvnode) != "" {
+		return "", nil
+	}
+	dir, err := os.MkdirTemp("", "kvnode")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "kvnode")
+	cmd := exec.Command("go", "build", "-o", binary, "github.com/cloister-os/cloister/test/kvnode")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("build the kvnode: %w\n%s", err, out)
+	}
+	return dir, os.Setenv(kvnode, binary)
 }
 
 // need skips where no network or disk can be made, and returns the kvnode.
@@ -27,16 +56,7 @@ func need(t *testing.T) string {
 		t.Skip(why)
 	}
 	powercut.Need(t)
-	if b := os.Getenv("CLOISTER_KVNODE"); b != "" {
-		return b
-	}
-	binary := filepath.Join(t.TempDir(), "kvnode")
-	cmd := exec.Command("go", "build", "-o", binary, "github.com/cloister-os/cloister/test/kvnode")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the kvnode: %v\n%s", err, out)
-	}
-	return binary
+	return os.Getenv(kvnode)
 }
 
 // seed is the environment's or a new one.
@@ -62,27 +82,44 @@ func keep(t *testing.T, seed uint64) string {
 	return dir
 }
 
-// TestSeeds runs as many seeds as the environment says, each with random faults.
+// TestEveryFault meets every kind of fault once.
+func TestEveryFault(t *testing.T) {
+	binary := need(t)
+	var menus [3][]string
+	for i, f := range faults() {
+		menus[i%3] = append(menus[i%3], f.name)
+	}
+	for _, menu := range menus {
+		t.Run(menu[0], func(t *testing.T) {
+			t.Parallel()
+			s := seed(t)
+			rand.New(rand.NewPCG(s, 5)).Shuffle(len(menu), func(i, j int) { menu[i], menu[j] = menu[j], menu[i] })
+			n := Run(t, binary, Plan{Seed: s, Nodes: 3, Clients: 4, Disks: true, Keep: keep(t, s), Menu: menu})
+			t.Log(n)
+		})
+	}
+}
+
+// TestSeeds runs as many seeds as the environment says, each with random faults;
+// without it, one with few faults on five nodes.
 // CLOISTER_CHAOS_MENU names the faults instead, with commas between;
 // CLOISTER_CHAOS_NODES is how many nodes, 3 or 5 by the seed when it is not set.
 func TestSeeds(t *testing.T) {
+	t.Parallel()
 	many, _ := strconv.Atoi(os.Getenv("CLOISTER_CHAOS_SEEDS"))
-	if many == 0 {
-		many = 1
-	}
+	many = max(many, 1)
 	binary, first := need(t), seed(t)
 	total := map[history.Outcome]int{}
 	for s := first; s < first+uint64(many); s++ {
-		nodes := []int{3, 3, 3, 5}[s%4]
-		if n, err := strconv.Atoi(os.Getenv("CLOISTER_CHAOS_NODES")); err == nil {
-			nodes = n
+		p := Plan{Seed: s, Nodes: []int{3, 3, 3, 5}[s%4], Clients: 6, Disks: s%8 != 0, Faults: 6, Keep: keep(t, s)}
+		if many == 1 {
+			p.Nodes, p.Faults, p.Disks = 5, 3, true
 		}
-		p := Plan{Seed: s, Nodes: nodes, Clients: 6, Disks: s%8 != 0, Faults: 6, Keep: keep(t, s)}
 		if m := os.Getenv("CLOISTER_CHAOS_MENU"); m != "" {
 			p.Menu, p.Disks = strings.Split(m, ","), true
 		}
-		if many == 1 {
-			p.Faults = 2
+		if n, err := strconv.Atoi(os.Getenv("CLOISTER_CHAOS_NODES")); err == nil {
+			p.Nodes = n
 		}
 		t.Run(fmt.Sprint(s), func(t *testing.T) {
 			for o, n := range Run(t, binary, p) {

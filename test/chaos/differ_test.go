@@ -14,6 +14,7 @@ import (
 // decides differently, is found out by its chain, and ends with a sentence; the
 // others go on.
 func TestANodeThatDiffersHalts(t *testing.T) {
+	t.Parallel()
 	binary := need(t)
 	c := Start(t, binary, Options{Nodes: 3})
 	add := func(n *node) error {

@@ -21,6 +21,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		{"stale", "out of real-time order", 3},
 	} {
 		t.Run(p.bug, func(t *testing.T) {
+			t.Parallel()
 			s := seed(t)
 			c := Start(t, binary, Options{Nodes: p.nodes, Args: []string{"-bug", p.bug}})
 			found := false

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -38,12 +39,9 @@ func Enter() {
 	os.Exit(0)
 }
 
-// newHost makes a host, in a new namespace or in the process's own.
-func newHost(addr netip.Addr, own bool) (*Host, error) {
+// newHost makes a host in a new namespace.
+func newHost(addr netip.Addr) (*Host, error) {
 	h := &Host{Addr: addr}
-	if own {
-		return h, h.open()
-	}
 	made := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
@@ -69,23 +67,24 @@ func (h *Host) open() error {
 	if err != nil {
 		return err
 	}
-	ifr, err := unix.NewIfreq("chaos0")
+	device := fmt.Sprint("chaos", h.Addr.As4()[2])
+	ifr, err := unix.NewIfreq(device)
+	if err == nil {
+		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+	}
+	if err == nil {
+		err = configure(device, h.Addr)
+	}
 	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return fmt.Errorf("make an interface: %w", err)
-	}
-	if err := configure(h.Addr); err != nil {
-		return err
+		return errors.Join(fmt.Errorf("make the interface %s: %w", device, err), unix.Close(fd))
 	}
 	h.tun = os.NewFile(uintptr(fd), "tun "+h.Addr.String())
 	return nil
 }
 
 // configure gives the interface its address and raises it and loopback.
-func configure(addr netip.Addr) error {
+func configure(device string, addr netip.Addr) error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -97,10 +96,10 @@ func configure(addr netip.Addr) error {
 		code   uint
 		set    func(*unix.Ifreq) error
 	}{
-		{"chaos0", unix.SIOCSIFADDR, func(r *unix.Ifreq) error { return r.SetInet4Addr(ip[:]) }},
-		{"chaos0", unix.SIOCSIFNETMASK, func(r *unix.Ifreq) error { return r.SetInet4Addr([]byte{255, 255, 255, 0}) }},
-		{"chaos0", unix.SIOCSIFMTU, func(r *unix.Ifreq) error { r.SetUint32(mtu); return nil }},
-		{"chaos0", unix.SIOCSIFFLAGS, up},
+		{device, unix.SIOCSIFADDR, func(r *unix.Ifreq) error { return r.SetInet4Addr(ip[:]) }},
+		{device, unix.SIOCSIFNETMASK, func(r *unix.Ifreq) error { return r.SetInet4Addr([]byte{255, 255, 255, 0}) }},
+		{device, unix.SIOCSIFMTU, func(r *unix.Ifreq) error { r.SetUint32(mtu); return nil }},
+		{device, unix.SIOCSIFFLAGS, up},
 		{"lo", unix.SIOCSIFFLAGS, up},
 	} {
 		ifr, err := unix.NewIfreq(step.device)

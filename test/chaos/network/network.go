@@ -57,9 +57,10 @@ var Cut = Rule{Loss: 1}
 
 // Network is a switch with hosts.
 type Network struct {
-	hosts []*Host
-	links [][]*link // from, to
-	lost  atomic.Int64
+	number int // the third byte of its addresses
+	hosts  []*Host
+	links  [][]*link // from, to
+	lost   atomic.Int64
 }
 
 // Host is a network namespace with one interface.
@@ -81,18 +82,26 @@ type held struct {
 	due    time.Time
 }
 
-// New makes a network of n hosts with the addresses 10.99.0.1 and on, and one
+// maxNetworks is how many there may be at a time.
+const maxNetworks = 64
+
+// New makes a network of n hosts with the addresses 10.99.x.1 and on, and one
 // more, the last, in the process's own namespace, which it must not share with
-// anybody (see Enter).
+// anybody (see Enter). x is a number that no other network has.
 func New(n int) (*Network, error) {
-	w := &Network{}
-	for i := range n + 1 {
-		h, err := newHost(netip.AddrFrom4([4]byte{10, 99, 0, byte(i + 1)}), i == n)
+	w, outside, err := claim(n)
+	if err != nil {
+		return nil, err
+	}
+	for i := range n {
+		h, err := newHost(w.addr(i))
 		if err != nil {
+			w.hosts = append(w.hosts, outside)
 			return nil, errors.Join(err, w.Close())
 		}
 		w.hosts = append(w.hosts, h)
 	}
+	w.hosts = append(w.hosts, outside)
 	for range w.hosts {
 		row := make([]*link, len(w.hosts))
 		for to := range row {
@@ -106,6 +115,27 @@ func New(n int) (*Network, error) {
 		go w.forward(from)
 	}
 	return w, nil
+}
+
+// claim makes the host in the process's own namespace. The kernel refuses a second
+// interface of one name, which is what tells networks apart.
+func claim(n int) (*Network, *Host, error) {
+	var err error
+	for number := range maxNetworks {
+		w := &Network{number: number}
+		h := &Host{Addr: w.addr(n)}
+		if err = h.open(); err == nil {
+			return w, h, nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+	}
+	return nil, nil, err
+}
+
+func (w *Network) addr(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 99, byte(w.number), byte(i + 1)})
 }
 
 // Host returns a host by number, from 0.
@@ -161,7 +191,7 @@ func (w *Network) forward(from int) {
 			return
 		}
 		packet = packet[:n]
-		to := destination(packet)
+		to := w.destination(packet)
 		if to < 0 || to >= len(w.hosts) {
 			continue
 		}
@@ -184,8 +214,8 @@ func (w *Network) forward(from int) {
 }
 
 // destination is the number of the host that an IPv4 packet goes to.
-func destination(packet []byte) int {
-	if len(packet) < 20 || packet[0]>>4 != 4 || binary.BigEndian.Uint16(packet[16:]) != 10<<8|99 || packet[18] != 0 {
+func (w *Network) destination(packet []byte) int {
+	if len(packet) < 20 || packet[0]>>4 != 4 || binary.BigEndian.Uint16(packet[16:]) != 10<<8|99 || int(packet[18]) != w.number {
 		return -1
 	}
 	return int(packet[19]) - 1

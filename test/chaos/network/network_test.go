@@ -44,6 +44,14 @@ func TestRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
+	other, err := New(1)
+	if err != nil {
+		t.Fatal("a second network beside the first: ", err)
+	}
+	defer other.Close()
+	if other.Host(0).Addr == w.Host(0).Addr {
+		t.Error("two networks have the same addresses")
+	}
 	address := w.Host(0).Addr.String() + ":7"
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), "CLOISTER_NETWORK_ECHO="+address)
