@@ -186,10 +186,23 @@ func create(dir, name string, content []byte, mode fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("%w: write %s: %w", ErrSeal, name, err)
 	}
-	if err := os.Link(tmp.Name(), filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := take(tmp.Name(), filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w: %w", ErrSeal, err)
 	}
 	return syncDir(dir)
+}
+
+// take gives a file a name that nothing has. On a file system without hard links
+// it relies on the lock of the node's folder.
+func take(tmp, path string) error {
+	err := os.Link(tmp, path)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return fs.ErrExist
+	}
+	return os.Rename(tmp, path)
 }
 
 func write(f *os.File, content []byte) error {
