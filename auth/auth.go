@@ -104,6 +104,7 @@ const (
 	ClusterRead   Action = "cluster.read"   // System: the nodes and their certificates
 	ClusterManage Action = "cluster.manage" // System: invite, remove, move and certify nodes
 	BackupManage  Action = "backup.manage"  // System: make, list, take away and restore backups
+	SealManage    Action = "seal.manage"    // System: change data keys, split the root key into shares and back
 )
 
 // Resource is what is acted on.
@@ -135,7 +136,7 @@ func Actions() []Action {
 	return []Action{
 		Ask, SourceRead, SourceManage, SourceFetch, ModelInfer, ModelEmbed, ModelManage, ModelList,
 		AuditRead, AuditExport, KeyManage, PolicyRead, PolicyManage, RunRead, SystemStatus, SessionManage,
-		ClusterRead, ClusterManage, BackupManage,
+		ClusterRead, ClusterManage, BackupManage, SealManage,
 	}
 }
 

@@ -58,6 +58,8 @@ func capabilities() map[string]capability {
 		"operators-manage-the-nodes":      {operator, auth.ClusterManage, system, nil},
 		"operators-manage-backups":        {operator, auth.BackupManage, system, nil},
 		"administrators-manage-backups":   {admin, auth.BackupManage, system, nil},
+		"operators-manage-the-seal":       {operator, auth.SealManage, system, nil},
+		"administrators-manage-the-seal":  {admin, auth.SealManage, system, nil},
 		"administrators-see-the-nodes":    {admin, auth.ClusterRead, system, nil},
 		"administrators-manage-the-nodes": {admin, auth.ClusterManage, system, nil},
 		"administrators-manage-sources":   {admin, auth.SourceManage, wiki, nil},
