@@ -20,7 +20,7 @@ require (
 	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/raft v1.8.0
-	github.com/hashicorp/raft-wal v0.4.0
+	github.com/hashicorp/raft-wal v0.4.2
 	github.com/ollama/ollama v0.17.4
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
@@ -183,3 +183,7 @@ tool (
 	github.com/a-h/templ/cmd/templ
 	honnef.co/go/tools/cmd/staticcheck
 )
+
+// raft-wal v0.4.2 (the first that survives a cut tail and a kill, its issue 31) needs a
+// package of go-metrics that v0.7.0 lacks; raft v1.8.0 builds and works with v0.6.0.
+replace github.com/hashicorp/go-metrics => github.com/hashicorp/go-metrics v0.6.0
