@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/store/blob"
 )
 
 // The kinds of failure of a model call, wrapped by Fail in an error whose text
@@ -106,6 +107,27 @@ type Installed struct {
 	Bytes int64
 }
 
+// Blob is one file of a model as an engine keeps it.
+type Blob struct {
+	Digest Digest
+	Bytes  int64
+}
+
+// Image is a model as an engine holds it: with its blobs, all that another engine
+// needs to hold the very same model. What is in it is the engine's own affair.
+type Image struct {
+	Manifest []byte
+	Blobs    []Blob
+}
+
+// Bytes is the size of all blobs.
+func (i Image) Bytes() (sum int64) {
+	for _, b := range i.Blobs {
+		sum += b.Bytes
+	}
+	return sum
+}
+
 // Engine runs models on this node. Each method that acts takes a permit for the
 // act on the model by that name: model.infer, model.embed or model.manage.
 type Engine interface {
@@ -121,10 +143,19 @@ type Engine interface {
 	// disk than the reserve.
 	Room(bytes int64) error
 	// Put stores a blob under its digest and verifies it; what an interrupted Put
-	// left is continued: r still begins at the blob's first byte.
+	// left is continued: r still begins at the blob's first byte, and passes over
+	// what is here already when it is an io.Seeker.
 	Put(ctx context.Context, permit *guard.Permit, model string, want Digest, size int64, r io.Reader) error
 	// Create makes a model from blobs that were Put.
 	Create(ctx context.Context, permit *guard.Permit, s Spec) error
+	// Image describes a model that the engine holds, or is ErrNoModel.
+	Image(ctx context.Context, name string) (Image, error)
+	// Install makes a model of an image whose blobs were Put, in place of one of
+	// the same name.
+	Install(ctx context.Context, permit *guard.Permit, name string, image Image) error
+	// Open opens a blob that the engine holds, for another node that is to hold the
+	// same model; blob.ErrNotFound when it does not.
+	Open(d Digest) (blob.File, int64, error)
 	// Discard drops blobs that were Put and that no model uses, whole or in part.
 	Discard(ctx context.Context, permit *guard.Permit, model string, blobs []Digest) error
 	// Delete removes a model and the blobs that only it uses.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -49,8 +48,7 @@ func (e *Engine) Put(ctx context.Context, permit *guard.Permit, model string, wa
 	e.puts.Lock()
 	defer e.puts.Unlock()
 	if info, err := os.Stat(e.config.blob(want)); err == nil && info.Size() == size {
-		_, err := io.CopyN(io.Discard, r, size)
-		return shortRead(err)
+		return shortRead(skip(r, size))
 	}
 	f, err := os.OpenFile(e.config.partial(want), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -67,6 +65,16 @@ func (e *Engine) Put(ctx context.Context, permit *guard.Permit, model string, wa
 		return err
 	}
 	return syncDir(e.config.blobs())
+}
+
+// skip passes over the next n bytes of r.
+func skip(r io.Reader, n int64) error {
+	if s, ok := r.(io.Seeker); ok {
+		_, err := s.Seek(n, io.SeekCurrent)
+		return err
+	}
+	_, err := io.CopyN(io.Discard, r, n)
+	return err
 }
 
 // fill completes a partial file from a reader that begins at its first byte.
@@ -111,6 +119,12 @@ func resume(f *os.File, h hash.Hash, size int64, r io.Reader) (have int64, err e
 	}
 	if have > size {
 		return 0, f.Truncate(0)
+	}
+	if _, ok := r.(io.Seeker); ok {
+		if _, err := io.CopyN(h, f, have); err != nil {
+			return 0, err
+		}
+		return have, shortRead(skip(r, have))
 	}
 	same, fresh := true, make([]byte, 64<<10)
 	old := make([]byte, len(fresh))
@@ -233,36 +247,6 @@ func (e *Engine) discard(blobs []models.Digest) error {
 		}
 	}
 	return nil
-}
-
-// used reads the digests that the models' manifests name.
-func (e *Engine) used() (map[models.Digest]bool, error) {
-	used := map[models.Digest]bool{}
-	root := filepath.Join(e.config.models(), "manifests")
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		var manifest struct {
-			Config struct{ Digest string }
-			Layers []struct{ Digest string }
-		}
-		if err := json.Unmarshal(data, &manifest); err != nil {
-			return fmt.Errorf("read manifest %s: %w", filepath.Base(path), err)
-		}
-		for _, layer := range append(manifest.Layers, manifest.Config) {
-			used[models.Digest(strings.TrimPrefix(layer.Digest, "sha256:"))] = true
-		}
-		return nil
-	})
-	return used, err
 }
 
 // Delete implements models.Engine.

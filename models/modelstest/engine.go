@@ -4,9 +4,11 @@
 package modelstest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"iter"
 	"maps"
@@ -19,6 +21,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/models"
+	"github.com/cloister-os/cloister/store/blob"
 )
 
 // Width is the length of the vectors that Engine makes.
@@ -174,6 +177,47 @@ func (e *Engine) Create(_ context.Context, permit *guard.Permit, s models.Spec) 
 	e.specs[s.Name] = s
 	return nil
 }
+
+// Image implements models.Engine.
+func (e *Engine) Image(_ context.Context, name string) (models.Image, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.specs[name]
+	if !ok {
+		return models.Image{}, models.Fail(models.ErrNoModel, "this node does not hold the model")
+	}
+	data, err := json.Marshal(s)
+	image := models.Image{Manifest: data}
+	for _, d := range slices.Sorted(maps.Values(s.Files)) {
+		image.Blobs = append(image.Blobs, models.Blob{Digest: d, Bytes: int64(len(e.blobs[d]))})
+	}
+	return image, err
+}
+
+// Install implements models.Engine.
+func (e *Engine) Install(ctx context.Context, permit *guard.Permit, name string, image models.Image) error {
+	var s models.Spec
+	if err := json.Unmarshal(image.Manifest, &s); err != nil || s.Name != name {
+		return models.Fail(models.ErrInvalid, "the description of the model cannot be read")
+	}
+	return e.Create(ctx, permit, s)
+}
+
+// Open implements models.Engine.
+func (e *Engine) Open(d models.Digest) (blob.File, int64, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	data, ok := e.blobs[d]
+	if !ok {
+		return nil, 0, blob.ErrNotFound
+	}
+	return memory{bytes.NewReader(data)}, int64(len(data)), nil
+}
+
+type memory struct{ *bytes.Reader }
+
+// Close implements io.Closer.
+func (memory) Close() error { return nil }
 
 // Discard implements models.Engine.
 func (e *Engine) Discard(_ context.Context, permit *guard.Permit, model string, blobs []models.Digest) error {

@@ -239,6 +239,10 @@ func (i *importing) again(ctx context.Context, p *reader, m Model, entry registr
 		}
 		i.advance(f.Bytes)
 	}
+	var err error
+	if entry.Image, err = i.service.config.Engine.Image(ctx, entry.Name); err != nil {
+		return err
+	}
 	return i.service.registry.Put(ctx, i.stamped(entry), text)
 }
 
@@ -327,19 +331,47 @@ func (i *importing) entry(p *reader, m Model, card string) registry.Model {
 	return entry
 }
 
-// install makes the model in the engine and enters it into the registry.
+// install makes the model in the engine, brings it to a second node, and enters
+// it into the registry.
 func (i *importing) install(ctx context.Context, permit *guard.Permit, spec models.Spec, entry registry.Model, text string) error {
 	_, before := i.service.registry.Get(ctx, entry.Name)
 	if before != nil && !errors.Is(before, models.ErrNoModel) {
 		return before
 	}
+	defer i.service.config.Fleet.Importing(entry.Name)()
 	if err := i.service.config.Engine.Create(ctx, permit, spec); err != nil {
 		return err
 	}
-	if before != nil {
+	entry, err := i.share(ctx, entry)
+	if err == nil {
+		err = i.service.registry.Put(ctx, i.stamped(entry), text)
+	}
+	if unstageErr := i.service.registry.Unstage(context.WithoutCancel(ctx), entry.Name); unstageErr != nil {
+		i.service.config.Logger.Warn("An import could not be ended in full; the next one of the model does it.", "model", entry.Name, "error", unstageErr)
+	}
+	if before != nil && err == nil {
 		i.created = append(i.created, entry.Name)
 	}
-	return i.service.registry.Put(ctx, i.stamped(entry), text)
+	if before != nil && err != nil {
+		err = errors.Join(err, i.service.config.Engine.Delete(context.WithoutCancel(ctx), permit, entry.Name))
+	}
+	return err
+}
+
+// share brings a model that was made to a second node, where there is one.
+func (i *importing) share(ctx context.Context, entry registry.Model) (registry.Model, error) {
+	var err error
+	if entry.Image, err = i.service.config.Engine.Image(ctx, entry.Name); err != nil {
+		return entry, err
+	}
+	base := i.done
+	err = i.service.config.Fleet.Share(ctx, entry, func(done int64) {
+		i.total = max(i.total, base+entry.Image.Bytes())
+		i.done = base + done
+		i.advance(0)
+	})
+	i.done = base
+	return entry, err
 }
 
 // dropBlobs removes what a failed import has put, unless going on later makes

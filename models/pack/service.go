@@ -22,11 +22,26 @@ type Config struct {
 	Store         store.Store
 	Guard         guard.Door
 	Engine        models.Engine
+	Fleet         Fleet                        // the other nodes; nil = there are none
 	Temp          string                       // folder for uploads of single files
 	Trusted       map[string]ed25519.PublicKey // whose signatures count, by name
 	RequireSigned bool                         // refuse what nobody vouches for
 	Logger        *slog.Logger                 // nil = slog.Default()
 }
+
+// Fleet is what an import asks of the other nodes; *fleet.Fleet does it.
+type Fleet interface {
+	// Importing keeps the model of a name as it is on this node until done is called.
+	Importing(name string) (done func())
+	// Share returns when another node holds the model that this one has made.
+	Share(ctx context.Context, m registry.Model, progress func(done int64)) error
+}
+
+// alone is the Fleet of a node without others.
+type alone struct{}
+
+func (alone) Importing(string) func()                                  { return func() {} }
+func (alone) Share(context.Context, registry.Model, func(int64)) error { return nil }
 
 // Service imports, lists and removes models, for a principal and through the
 // guard. It is safe for concurrent use; imports run one at a time.
@@ -41,6 +56,9 @@ func New(c Config) (*Service, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if c.Fleet == nil {
+		c.Fleet = alone{}
+	}
 	if err := os.MkdirAll(c.Temp, 0o700); err != nil {
 		return nil, err
 	}
@@ -52,13 +70,24 @@ func (s *Service) List(ctx context.Context, p auth.Principal) (list []registry.M
 	err = s.config.Guard.Read(ctx, guard.Request{Principal: p, Action: auth.ModelList, Resource: auth.TheSystem},
 		func(ctx context.Context, _ *guard.Permit) (guard.Outcome, error) {
 			var err error
-			list, err = s.registry.Models(ctx)
+			list, err = s.models(ctx)
 			return outcome(err, map[string]int64{"rows": int64(len(list))}), err
 		})
 	if err != nil {
 		return nil, err
 	}
 	return list, nil
+}
+
+// models are the models with how each node stands with them.
+func (s *Service) models(ctx context.Context) ([]registry.Model, error) {
+	list, err := s.registry.Models(ctx)
+	for i := range list {
+		if err == nil {
+			list[i].Nodes, err = s.registry.Standings(ctx, list[i].Name)
+		}
+	}
+	return list, err
 }
 
 // Routes lists the routes.
@@ -102,7 +131,8 @@ func (s *Service) Accept(ctx context.Context, p auth.Principal, name string) err
 	})
 }
 
-// Remove takes a model out of the registry and off this node's disk.
+// Remove takes a model out of the registry and off this node's disk; the other
+// nodes follow the registry.
 func (s *Service) Remove(ctx context.Context, p auth.Principal, name string) error {
 	return s.manage(ctx, p, name, "remove", func(ctx context.Context, permit *guard.Permit) (map[string]int64, error) {
 		if err := s.registry.Remove(ctx, name); err != nil {

@@ -35,6 +35,15 @@ func decode(data []byte, into any) (map[string]cbor.RawMessage, error) {
 	return fields, nil
 }
 
+// encode is deterministic CBOR.
+func encode(value any) ([]byte, error) {
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		return nil, err
+	}
+	return mode.Marshal(value)
+}
+
 // put writes a value in deterministic CBOR together with what decode left over.
 func put(u *store.Update, key store.Key, value any, leftover map[string]cbor.RawMessage) error {
 	mode, err := cbor.CoreDetEncOptions().EncMode()

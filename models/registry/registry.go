@@ -1,9 +1,10 @@
 // Package registry knows which models there are and which route leads to which.
 //
-// It promises: a model is in the registry only once the engine holds it; a route
-// never points at a model that is not; what an administrator accepted of a
-// licence stays with the model. Applications call a route ("default"), never a
-// vendor.
+// It promises: a model is in the registry only once an engine holds it, on two
+// nodes where there are several; a route never points at a model that is not;
+// what an administrator accepted of a licence stays with the model; for each
+// node it says how far it is with a model (Standing). Applications call a route
+// ("default"), never a vendor.
 //
 // It may import store, auth and models. Its reads are plain: callers come
 // through the guard (models/pack and models/gateway).
@@ -53,7 +54,10 @@ type Model struct {
 	Accepted   string        // id of the principal that accepted the terms
 	Card       string        // what evaluations found, in Markdown
 	Imported   int64         // Unix seconds, by the clock of the node that imported it
-	leftover   map[string]cbor.RawMessage
+	Image      models.Image  // what every node's engine needs to hold it
+
+	Nodes    map[string]Standing `cbor:"-"` // how each node stands with it; filled in by models/pack's List
+	leftover map[string]cbor.RawMessage
 }
 
 // Usable says whether the model may be called: its terms, if it has any, have
