@@ -28,6 +28,7 @@ func (n *Node) pages() (http.Handler, error) {
 	}
 	n.rooms.opened("the pages", rooms.Close)
 	cfg := rooms.Pages()
+	cfg.Nodes = nodePages{n}
 	cfg.Node, cfg.Version, cfg.URL, cfg.SetUp = n.cfg.Node, n.version, n.URL(), n.setupDone
 	cfg.ReadOnly = func() string {
 		if err := n.store.Writable(); err != nil {

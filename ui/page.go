@@ -110,6 +110,7 @@ func (u *pages) hidden(ctx context.Context, p auth.Principal) (out []string) {
 	}{
 		{"models", auth.ModelList, auth.TheSystem}, {"audit", auth.AuditRead, auth.AuditLog},
 		{"policies", auth.PolicyRead, auth.TheSystem}, {"keys", auth.KeyManage, auth.TheSystem},
+		{"nodes", auth.ClusterRead, auth.TheSystem},
 	} {
 		if !u.May(ctx, p, s.action, s.on) {
 			out = append(out, s.name)

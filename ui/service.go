@@ -126,6 +126,15 @@ type Keys interface {
 	Revoke(ctx context.Context, p auth.Principal, id string) error
 }
 
+// Nodes are the machines that run this installation together.
+type Nodes interface {
+	List(ctx context.Context, p auth.Principal) (view.Nodes, error)
+	// Invite returns the command for one new machine; its token is not kept.
+	Invite(ctx context.Context, p auth.Principal) (view.Invitation, error)
+	Lead(ctx context.Context, p auth.Principal, node string) error
+	Remove(ctx context.Context, p auth.Principal, node string) error
+}
+
 // Policies are the Cedar policies.
 type Policies interface {
 	List(ctx context.Context, p auth.Principal) ([]view.Policy, error)

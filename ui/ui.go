@@ -34,6 +34,7 @@ type Config struct {
 	Models    Models
 	Keys      Keys
 	Policies  Policies
+	Nodes     Nodes
 
 	Prints   view.Fingerprints // of this installation
 	Node     string            // this node's name
@@ -50,7 +51,7 @@ type Config struct {
 
 func (c Config) valid() error {
 	if c.Sessions == nil || c.Sources == nil || c.Runs == nil || c.Citations == nil ||
-		c.Records == nil || c.Models == nil || c.Keys == nil || c.Policies == nil {
+		c.Records == nil || c.Models == nil || c.Keys == nil || c.Policies == nil || c.Nodes == nil {
 		return errors.New("ui: all services must be given")
 	}
 	return nil
@@ -136,6 +137,12 @@ func (u *pages) routes() http.Handler {
 	closed("POST /keys/{id}/revoke", u.keyRevoke)
 	closed("GET /policies", u.policies)
 	closed("GET /policies/{id...}", u.policy)
+	closed("GET /nodes", u.nodes)
+	closed("POST /nodes/invite", u.nodeInvite)
+	closed("GET /nodes/{name}/lead", u.nodeLeadForm)
+	closed("POST /nodes/{name}/lead", u.nodeLead)
+	closed("GET /nodes/{name}/remove", u.nodeRemoveForm)
+	closed("POST /nodes/{name}/remove", u.nodeRemove)
 	closed("GET /account", u.account)
 	closed("POST /account", u.accountSave)
 	closed("/", u.nowhere)

@@ -50,6 +50,8 @@ type World struct {
 	models   []view.Model
 	keys     []view.Key
 	policies []view.Policy
+	nodes    []view.Node
+	shut     bool // the peer port is closed
 	importIt *view.Import
 	stage    time.Duration
 	readOnly string
@@ -71,7 +73,7 @@ func Full() *World {
 	w := Empty()
 	w.setUp = true
 	w.sources, w.runs, w.models, w.keys = sources(), runs(), models(), keys()
-	w.records = records()
+	w.records, w.nodes = records(), nodes()
 	return w
 }
 
@@ -102,7 +104,7 @@ func (w *World) Token() string {
 func (w *World) Config() ui.Config {
 	return ui.Config{
 		Sessions: sessions{w}, Sources: sourceRoom{w}, Runs: runRoom{w}, Citations: citeRoom{w},
-		Records: recordRoom{w}, Models: modelRoom{w}, Keys: keyRoom{w}, Policies: policyRoom{w},
+		Records: recordRoom{w}, Models: modelRoom{w}, Keys: keyRoom{w}, Policies: policyRoom{w}, Nodes: nodeRoom{w},
 		Prints: view.Fingerprints{Certificate: Cert, LogKey: LogKey},
 		Node:   "cloister-1.meridian.example", Version: "0.1.0", URL: "https://localhost:8443",
 		Now: Now,

@@ -62,7 +62,7 @@ func (r *Roster) Invite(ctx context.Context, p auth.Principal, life time.Duratio
 		life = MaxLife
 	}
 	if life > MaxLife || life < time.Minute {
-		return Invitation{}, fmt.Errorf("%w: an invitation is good for 1 to %d minutes", store.ErrInvalid, int(MaxLife/time.Minute))
+		return Invitation{}, fmt.Errorf("an invitation is good for 1 to %d minutes: %w", int(MaxLife/time.Minute), store.ErrInvalid)
 	}
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
@@ -71,7 +71,7 @@ func (r *Roster) Invite(ctx context.Context, p auth.Principal, life time.Duratio
 	expires := r.cfg.Now().Add(life).Truncate(time.Second)
 	err := r.change(ctx, p, "invite a node", nil, func(ctx context.Context, permit *guard.Permit) error {
 		if r.cfg.Address == "" {
-			return fmt.Errorf("%w: this node's peer port is closed; start it with --cluster-peer HOST:PORT, an address that the other nodes can reach", store.ErrInvalid)
+			return fmt.Errorf("this node's peer port is closed; start it with --cluster-peer HOST:PORT, an address that the other nodes can reach: %w", store.ErrInvalid)
 		}
 		row, err := cbor.Marshal(invite{V: entryVersion, Expires: expires.UnixMilli(), By: p.ID})
 		if err != nil {
@@ -150,13 +150,13 @@ var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 func CheckAddress(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: a peer address is HOST:PORT, like 10.0.0.2:8444", store.ErrInvalid)
+		return errors.New("a peer address is HOST:PORT, like 10.0.0.2:8444")
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		return fmt.Errorf("%w: a peer address names this machine as the other nodes reach it, like 10.0.0.2:8444", store.ErrInvalid)
+		return errors.New("a peer address names this machine as the other nodes reach it, like 10.0.0.2:8444")
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return fmt.Errorf("%w: a peer address ends with a port from 1 to 65535", store.ErrInvalid)
+		return errors.New("a peer address ends with a port from 1 to 65535")
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (r *Roster) good(u *store.Update, secret []byte) (invite, error) {
 		return in, err
 	}
 	if err := cbor.Unmarshal(item.Value, &in); err != nil {
-		return in, fmt.Errorf("%w: the invitation is damaged", store.ErrInvalid)
+		return in, fmt.Errorf("the invitation is damaged: %w", store.ErrInvalid)
 	}
 	switch expires := time.UnixMilli(in.Expires); {
 	case in.Used != "":

@@ -137,7 +137,7 @@ func (r *Roster) Remove(ctx context.Context, p auth.Principal, node string) erro
 		case i < 0 && (!known || e.Removed):
 			return noNode(node)
 		case i >= 0 && members[i].Voter && voters(members) == 1:
-			return fmt.Errorf("%w: %s is the only node that votes; add another one first", store.ErrInvalid, node)
+			return fmt.Errorf("%s is the only node that votes; add another one first: %w", node, store.ErrInvalid)
 		}
 		if i >= 0 && members[i].Leader {
 			if err := r.cfg.Raft.Transfer(ctx, ""); err != nil {
@@ -191,12 +191,12 @@ func (r *Roster) Transfer(ctx context.Context, p auth.Principal, node string) er
 		i := slices.IndexFunc(members, func(m consensus.Member) bool { return m.ID == node })
 		switch {
 		case node == "" && voters(members) == 1:
-			return fmt.Errorf("%w: no other node votes, so none can take the lead", store.ErrInvalid)
+			return fmt.Errorf("no other node votes, so none can take the lead: %w", store.ErrInvalid)
 		case node == "":
 		case i < 0:
 			return noNode(node)
 		case !members[i].Voter:
-			return fmt.Errorf("%w: %s does not vote yet, so it cannot lead; wait until it does", store.ErrInvalid, node)
+			return fmt.Errorf("%s does not vote yet, so it cannot lead; wait until it does: %w", node, store.ErrInvalid)
 		case members[i].Leader:
 			return nil
 		}
@@ -207,7 +207,7 @@ func (r *Roster) Transfer(ctx context.Context, p auth.Principal, node string) er
 // Readdress says where a node is reached by the others from now on.
 func (r *Roster) Readdress(ctx context.Context, p auth.Principal, node, address string) error {
 	if err := CheckAddress(address); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", err, store.ErrInvalid)
 	}
 	return r.change(ctx, p, "readdress a node", map[string]any{"node": node, "address": address}, func(ctx context.Context, _ *guard.Permit) error {
 		if e, known := r.entry(node); !known || e.Removed {
