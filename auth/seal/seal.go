@@ -6,8 +6,8 @@
 // additional data; a changed byte is an error, never other plaintext; a lost root
 // key is never replaced by a new one over data that the old one sealed.
 //
-// Today's seal is a file, meant for development and for single machines whose
-// disk is encrypted. It may import store/sealed.
+// A seal is a file, for single machines and unattended starts, or shares, for which
+// so many of some named people must come at each start. It may import store/sealed.
 package seal
 
 import (
@@ -51,6 +51,8 @@ type Keys struct {
 
 // Open opens the seal in dir (DIR/seal of the data directory), creating it at
 // the first start.
+//
+// A seal by shares cannot be opened so: see Lock.
 func Open(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
@@ -62,6 +64,22 @@ func Open(dir string) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := stale(dir); err != nil {
+		return nil, err
+	}
+	return openWith(dir, root)
+}
+
+// stale removes a file of shares that a change back to the root key's file, which
+// is there, left behind.
+func stale(dir string) error {
+	if err := os.Remove(filepath.Join(dir, sharesFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrSeal, err)
+	}
+	return nil
+}
+
+func openWith(dir string, root []byte) (*Keys, error) {
 	k := &Keys{dir: dir, root: root}
 	if err := k.openLogKey(); err != nil {
 		return nil, err
@@ -158,8 +176,13 @@ func readRoot(dir string) ([]byte, error) {
 }
 
 func createRoot(dir string) ([]byte, error) {
-	for _, name := range []string{logFile, caFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+	for _, name := range []string{sharesFile, pendingFile} {
+		if exists(dir, name) {
+			return nil, fmt.Errorf("%w: its holders must bring their shares", ErrSeal)
+		}
+	}
+	for _, name := range []string{logFile, caFile, ringFile} {
+		if exists(dir, name) {
 			return nil, fmt.Errorf("%w: %s is missing but %s was sealed with it: restore it from its copy", ErrSeal, filepath.Join(dir, rootFile), name)
 		}
 	}
@@ -167,11 +190,14 @@ func createRoot(dir string) ([]byte, error) {
 	if _, err := rand.Read(root); err != nil {
 		return nil, err
 	}
-	text := rootPrefix + base64.StdEncoding.EncodeToString(root) + "\n"
-	if err := create(dir, rootFile, []byte(text), 0o600); err != nil {
+	if err := create(dir, rootFile, rootText(root), 0o600); err != nil {
 		return nil, err
 	}
 	return readRoot(dir) // another process may have been first
+}
+
+func rootText(root []byte) []byte {
+	return []byte(rootPrefix + base64.StdEncoding.EncodeToString(root) + "\n")
 }
 
 // create makes a file that is whole and durable or absent; one that is there
