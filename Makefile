@@ -31,7 +31,7 @@ help:
 	@echo "make test          everything needed to trust a change"
 	@echo "make build         build/cloister and build/cloister-verify"
 	@echo "make starter       build/packs/starter.pack"
-	@echo "make bench NAME=N  one benchmark: boot apply store failover snapshot restart engine answer sync"
+	@echo "make bench NAME=N  one benchmark: boot apply store failover snapshot restart mix engine answer sync"
 	@echo "make chaos SEEDS=N the long crash and power-cut runs, and N seeds of three nodes under faults"
 	@echo "make rpm deb       packages, built with the pinned toolchain"
 	@echo "make media         one folder with all that goes on the stick"
@@ -101,7 +101,7 @@ test: setup-test build
 
 .PHONY: bench
 bench: build
-	@[ -n "$(NAME)" ] || { echo "say which: make bench NAME=boot|apply|store|failover|snapshot|restart|engine|answer|sync"; exit 2; }
+	@[ -n "$(NAME)" ] || { echo "say which: make bench NAME=boot|apply|store|failover|snapshot|restart|mix|engine|answer|sync"; exit 2; }
 	@go run ./test/bench -name "$(NAME)" -out build/bench
 
 .PHONY: chaos

@@ -67,7 +67,12 @@ func startCloister(ctx context.Context, name string, more ...string) (*cloister,
 		return nil, nil, err
 	}
 	c := &cloister{more: more}
-	done := func() { c.stop(); _ = os.RemoveAll(dir) }
+	done := func() {
+		c.stop()
+		if os.Getenv("BENCH_KEEP") == "" {
+			_ = os.RemoveAll(dir)
+		}
+	}
 	if err := errors.Join(os.MkdirAll("build/peers", 0o755), os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, done, err
 	}

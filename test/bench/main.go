@@ -60,6 +60,7 @@ func benchmarks() []benchmark {
 		{"store", "three nodes beside etcd and rqlite", replicated},
 		{"failover", "how long nothing is written when the leader is killed, and when it hands over", failover},
 		{"snapshot", "writes while the leader stages its state, in turn with writes alone", snapshots},
+		{"mix", "guarded transactions, journaled runs and bulk ingest, each alone and together", mix},
 		{"restart", "ready again with much state, and memory", restarts},
 		{"engine", "tokens per second beside a scalar build", engineSpeed},
 		{"answer", "quality and latency of answers", answers},
