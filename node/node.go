@@ -238,7 +238,7 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 	n.rooms.runs("the guard's sweep", n.guard.Run)
 	n.sessions, err = session.New(session.Config{
 		Store: n.store, Door: n.guard, Node: n.cfg.Node, Logger: n.log, Idle: n.cfg.Session.Idle, Life: n.cfg.Session.Life,
-		Now: n.clock.Now, Recent: n.guard.Recent, Leads: n.store.Leads,
+		Now: n.clock.Now, Recent: n.guard.Recent, Leads: n.store.Leads, Sealer: n.keys,
 	})
 	if err != nil {
 		return err
@@ -301,7 +301,7 @@ func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) 
 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
-		Store: n.store, Sessions: n.sessions, Door: n.guard, Policies: n.policies, Ledger: n.ledger,
+		Store: n.store, Sessions: n.sessions, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
 		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(),
 		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Logger: n.log,
 	})
@@ -319,7 +319,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /metrics", n.metrics)
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", health.Ready(n.checks()...))
-	return n.sessions.Middleware(mux), nil
+	return api.NewLoad().Shed(api.Versions(n.store, n.sessions.Middleware(mux))), nil
 }
 
 // every is the interval as package connect wants it: negative = never.

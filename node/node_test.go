@@ -177,7 +177,7 @@ func TestAFullDiskStopsWritingAndFreeingSpaceBringsItBack(t *testing.T) {
 		status, p = s.call(t, http.MethodPost, "/api/v1/keys", key, nil)
 		return status >= 400
 	})
-	if status != http.StatusInsufficientStorage || !strings.Contains(p.Detail, "free some space") {
+	if status != http.StatusServiceUnavailable || p.Type != "urn:cloister:read-only" || !strings.Contains(p.Detail, "free some space") {
 		t.Errorf("on a full disk: %d %+v", status, p)
 	}
 	free.Store(1 << 40)
@@ -191,7 +191,7 @@ func TestAFullDiskStopsWritingAndFreeingSpaceBringsItBack(t *testing.T) {
 	n.freeBytes = func(string) (int64, error) { return free.Load(), nil }
 	again := serve(t, n)
 	again.token = s.token
-	if status, p := again.call(t, http.MethodGet, "/api/v1/status", nil, nil); status != http.StatusInsufficientStorage || !strings.Contains(p.Detail, "free some space") {
+	if status, p := again.call(t, http.MethodGet, "/api/v1/status", nil, nil); status != http.StatusServiceUnavailable || p.Type != "urn:cloister:read-only" || !strings.Contains(p.Detail, "free some space") {
 		t.Errorf("after a start on a full disk: %d %+v", status, p)
 	}
 }

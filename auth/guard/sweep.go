@@ -22,6 +22,7 @@ const open store.Space = "S/guard-open/"
 const (
 	sweepEvery = 10 * time.Second
 	sweepGrace = time.Minute
+	cleanEvery = time.Hour // what was done for idempotency keys is looked through
 )
 
 // openAct is what the sweeper needs to settle an act without its process.
@@ -65,6 +66,7 @@ func (g *Guard) leaveOpen(tx *store.Tx, p *Permit) store.Key {
 // is still at is left alone. It returns when the context ends.
 func (g *Guard) Run(ctx context.Context) error {
 	own := false // what this node left is settled
+	var cleaned time.Time
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -75,6 +77,10 @@ func (g *Guard) Run(ctx context.Context) error {
 		}
 		if err == nil && g.leads() {
 			err = g.Sweep(ctx)
+			if err == nil && time.Since(cleaned) > cleanEvery {
+				err = g.cleanOnces(ctx)
+				cleaned = time.Now()
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			g.logger.Warn("Acts that were left open could not be settled yet.", "error", err)

@@ -80,8 +80,9 @@ func (s *Service) byKey(ctx context.Context, token string) (auth.Principal, erro
 }
 
 // CreateKey makes an API key through the guard and returns its secret, which is
-// kept nowhere. A key that makes a key makes none that could do more, or live
-// longer, than itself.
+// kept nowhere, unless the request may be sent again (see guard.Once): then it is
+// kept for that, sealed. A key that makes a key makes none that could do more, or
+// live longer, than itself.
 func (s *Service) CreateKey(ctx context.Context, p auth.Principal, spec KeySpec) (Key, string, error) {
 	spec, err := spec.checked()
 	if err != nil {
@@ -100,7 +101,11 @@ func (s *Service) CreateKey(ctx context.Context, p auth.Principal, spec KeySpec)
 		Principal: p, Action: auth.KeyManage, Resource: auth.TheSystem, Args: spec, Context: map[string]any{"wider": wider},
 		Detail: map[string]any{"what": "create", "key": id, "scopes": row.Scopes, "sources": row.Sources, "expires": row.Expires},
 	}
-	err = s.change(ctx, req, func(u *store.Update) error {
+	note, err := s.noteKey(ctx, id, secret)
+	if err != nil {
+		return Key{}, "", err
+	}
+	err = s.change(ctx, req, note, func(u *store.Update) error {
 		n := 0
 		for _, err := range u.Snapshot.Scan(apiKeys.Prefix(), "") {
 			if n++; err != nil {
@@ -116,10 +121,51 @@ func (s *Service) CreateKey(ctx context.Context, p auth.Principal, spec KeySpec)
 		u.Put(apiKeys.Key(id), encode(row))
 		return nil
 	})
+	var before *guard.DoneError
+	if errors.As(err, &before) {
+		return s.madeBefore(ctx, before.Note)
+	}
 	if err != nil {
 		return Key{}, "", err
 	}
 	return row.key(id), keyPrefix + id + "_" + secret, nil
+}
+
+// noted is what is kept of a new key for a request that may be sent again.
+type noted struct {
+	ID     string `cbor:"id"`
+	Sealed []byte `cbor:"sealed"`
+}
+
+func (s *Service) noteKey(ctx context.Context, id, secret string) ([]byte, error) {
+	if guard.OnceOf(ctx) == nil {
+		return nil, nil
+	}
+	if s.sealer == nil {
+		return nil, fmt.Errorf("%w: here a key cannot be made with an idempotency key: send the request without", store.ErrInvalid)
+	}
+	sealed, err := s.sealer.Seal([]byte("api-key "+id), []byte(secret))
+	if err != nil {
+		return nil, fmt.Errorf("seal the new key: %w", err)
+	}
+	return encode(noted{id, sealed}), nil
+}
+
+// madeBefore is the key that an earlier sending of the same request made.
+func (s *Service) madeBefore(ctx context.Context, note []byte) (Key, string, error) {
+	var n noted
+	if err := decode(note, &n); err != nil {
+		return Key{}, "", fmt.Errorf("the key that was made cannot be read: %w", err)
+	}
+	var row keyRow
+	if found, err := s.row(ctx, apiKeys.Key(n.ID), &row); err != nil || !found {
+		return Key{}, "", either(err, fmt.Errorf("the key was made, and revoked since: %w", store.ErrNotFound))
+	}
+	secret, err := s.sealer.Open([]byte("api-key "+n.ID), n.Sealed)
+	if err != nil {
+		return Key{}, "", fmt.Errorf("open the key that was made: %w", err)
+	}
+	return row.key(n.ID), keyPrefix + n.ID + "_" + string(secret), nil
 }
 
 // limit shortens a key made by a key to its maker's life, and says whether it
@@ -177,9 +223,13 @@ func (k KeySpec) checked() (KeySpec, error) {
 }
 
 // change makes a change through the guard. Its intent, itself and its outcome are
-// one transaction, so none stands without the others.
-func (s *Service) change(ctx context.Context, req guard.Request, f func(*store.Update) error) error {
+// one transaction, so none stands without the others. note is kept of it when the
+// request may be sent again.
+func (s *Service) change(ctx context.Context, req guard.Request, note []byte, f func(*store.Update) error) error {
 	_, err := s.store.Update(ctx, func(u *store.Update) error {
+		if err := guard.OnceOf(ctx).Claim(u, note); err != nil {
+			return err
+		}
 		p, err := s.door.Begin(ctx, u.Tx, req)
 		if err != nil {
 			return err
@@ -233,13 +283,18 @@ func (s *Service) RevokeKey(ctx context.Context, p auth.Principal, id string) er
 		Principal: p, Action: auth.KeyManage, Resource: auth.TheSystem, Args: id,
 		Detail: map[string]any{"what": "revoke", "key": id},
 	}
-	return s.change(ctx, req, func(u *store.Update) error {
+	err := s.change(ctx, req, nil, func(u *store.Update) error {
 		if _, err := u.Get(apiKeys.Key(id)); err != nil {
 			return fmt.Errorf("revoke key %q: %w", id, err)
 		}
 		u.Delete(apiKeys.Key(id))
 		return nil
 	})
+	var before *guard.DoneError
+	if errors.As(err, &before) {
+		return nil
+	}
+	return err
 }
 
 func notPrintable(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' }

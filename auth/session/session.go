@@ -46,6 +46,9 @@ type Config struct {
 	// Recent returns once Local views may be acted on: guard.Guard.Recent. nil =
 	// they always may.
 	Recent func(context.Context) error
+	// Sealer keeps the secrets of keys that were made by a request that may be sent
+	// again; nil = such requests are refused.
+	Sealer audit.Sealer
 	// Leads says whether this node cleans up for all; nil = always.
 	Leads func() bool
 	// Refuse writes the answer to a request that Middleware refuses; an RFC 9457
@@ -64,6 +67,7 @@ type Service struct {
 	life   time.Duration
 	recent func(context.Context) error
 	leads  func() bool
+	sealer audit.Sealer
 	refuse func(w http.ResponseWriter, r *http.Request, status int, err error)
 	hasher *hasher
 }
@@ -73,7 +77,7 @@ func New(c Config) (*Service, error) {
 	if c.Store == nil || c.Door == nil {
 		return nil, errors.New("sessions need a store and the guard")
 	}
-	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, recent: c.Recent, leads: c.Leads, refuse: c.Refuse}
+	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, recent: c.Recent, leads: c.Leads, sealer: c.Sealer, refuse: c.Refuse}
 	if s.now == nil {
 		s.now = time.Now
 	}

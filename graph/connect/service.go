@@ -144,6 +144,9 @@ func (s *Service) Add(ctx context.Context, p auth.Principal, src graph.Source) (
 		}
 		return outcome(s.add(ctx, p, src))
 	})
+	if err == nil && guard.OnceOf(ctx) != nil {
+		src, err = s.source(ctx, src.Name) // as an earlier sending of the request added it
+	}
 	if err != nil {
 		return graph.Source{}, err
 	}
@@ -160,10 +163,17 @@ func (s *Service) addElsewhere(ctx context.Context, p auth.Principal, src graph.
 		})
 	}
 	_, err := s.askNode(ctx, src.Node, ask{Source: src.Name, Who: whoIs(p), Add: &newcomer{src.Kind, src.Path, src.Audience}})
-	if err != nil {
+	if err != nil && !(errors.Is(err, ErrExists) && guard.OnceOf(ctx) != nil) {
 		return graph.Source{}, err
 	}
-	return s.source(ctx, src.Name)
+	now, getErr := s.source(ctx, src.Name)
+	if getErr != nil {
+		return graph.Source{}, getErr
+	}
+	if err != nil && (now.Kind != src.Kind || now.Path != src.Path || now.Node != src.Node || now.AddedBy != p.ID) {
+		return graph.Source{}, err // it was there before: this is no repetition
+	}
+	return now, nil
 }
 
 func (s *Service) valid(src *graph.Source) error {
@@ -200,6 +210,9 @@ func (s *Service) add(ctx context.Context, p auth.Principal, src graph.Source) e
 		return err
 	}
 	_, err = s.cfg.Store.Update(ctx, func(u *store.Update) error {
+		if err := guard.OnceOf(ctx).Claim(u, nil); err != nil {
+			return err
+		}
 		all, err := graph.AllSources(u.Snapshot)
 		if err != nil {
 			return err
@@ -216,6 +229,15 @@ func (s *Service) add(ctx context.Context, p auth.Principal, src graph.Source) e
 		}
 		return graph.PutSource(u.Tx, src, nil)
 	})
+	return once(err)
+}
+
+// once makes it no error that the request was carried out before.
+func once(err error) error {
+	var before *guard.DoneError
+	if errors.As(err, &before) {
+		return nil
+	}
 	return err
 }
 

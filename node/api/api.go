@@ -97,7 +97,12 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		writeProblem(w, r, a.problem(r.Context(), err))
 		return
 	}
-	next(huma.WithValue(ctx, principalKey{}, p))
+	with, err := a.once(ctx.Context(), p, r)
+	if err != nil {
+		writeProblem(w, r, a.problem(r.Context(), err))
+		return
+	}
+	next(huma.WithContext(ctx, context.WithValue(with, principalKey{}, p)))
 }
 
 // operation fills in what all operations share.

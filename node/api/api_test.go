@@ -66,7 +66,7 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	t.Helper()
 	st := storetest.NewModel(nil)
 	h := &house{House: guardtest.Open(t, st)}
-	cfg := Config{Store: st, Door: h.Guard, Policies: h.Policies(), Ledger: h.Ledger(), Uploads: t.TempDir()}
+	cfg := Config{Store: st, Door: h.Guard, Guard: h.Guard, Policies: h.Policies(), Ledger: h.Ledger(), Uploads: t.TempDir()}
 	blobs, err := blob.Open(t.TempDir())
 	must(t, err)
 	keys, err := seal.Open(t.TempDir())
@@ -74,7 +74,7 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	log, err := audit.New(audit.Config{Store: st, Signer: keys.LogSigner(), VerifierKey: keys.LogVerifierKey(), Sealer: keys})
 	must(t, err)
 	cfg.Records = guard.Records{Guard: h.Guard, Log: log}
-	cfg.Sessions, err = session.New(session.Config{Store: st, Door: h.Guard, Node: "test"})
+	cfg.Sessions, err = session.New(session.Config{Store: st, Door: h.Guard, Node: "test", Sealer: keys})
 	must(t, err)
 	cfg.Sources, err = connect.New(connect.Config{Store: st, Blobs: blobs, Door: h.Guard, Connectors: []connect.Connector{noSource{}}, Node: guardtest.Node(), Every: -1})
 	must(t, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,7 +25,8 @@ func rawRequest(ctx huma.Context) *http.Request {
 
 type askInput struct {
 	Accept string `header:"Accept" doc:"text/event-stream: the run's events as they happen"`
-	Key    string `header:"Idempotency-Key" maxLength:"200" doc:"The same key asks once, however often it is sent"`
+	Key    string `header:"Idempotency-Key" maxLength:"200" doc:"The same key asks once, however often it is sent and through whichever node"`
+	Last   string `header:"Last-Event-ID" maxLength:"20" doc:"With the key of an earlier sending: only events with a greater number"`
 	Body   wire.Question
 }
 
@@ -67,11 +69,9 @@ func (a *API) askRoutes() {
 	})
 	events := operation(http.MethodGet, "/api/v1/runs/{id}/events", "run-events", "A run's events, from any number on (server-sent events)")
 	handle(a, events, func(ctx context.Context, p auth.Principal, in *eventsInput) (*huma.StreamResponse, error) {
-		from := in.From
-		if in.Last != "" {
-			if _, err := fmt.Sscanf(in.Last, "%d", &from); err != nil {
-				return nil, problem(http.StatusBadRequest, "Last-Event-ID is not a number.", "")
-			}
+		from, err := after(in.Last, in.From)
+		if err != nil {
+			return nil, err
 		}
 		return a.stream(ctx, a.runEvents(ctx, p, run.ID(in.ID), from))
 	})
@@ -81,13 +81,30 @@ func (a *API) askRoutes() {
 	})
 }
 
+// after is the number of the event after which to go on: what a browser, or a
+// client that connects again, has seen.
+func after(last string, from uint64) (uint64, error) {
+	if last == "" {
+		return from, nil
+	}
+	n, err := strconv.ParseUint(last, 10, 63)
+	if err != nil {
+		return 0, problem(http.StatusBadRequest, "Last-Event-ID is not a number.", "")
+	}
+	return n, nil
+}
+
 func (a *API) ask(ctx context.Context, p auth.Principal, in *askInput) (*huma.StreamResponse, error) {
+	from, err := after(in.Last, 0)
+	if err != nil {
+		return nil, err
+	}
 	id, err := a.cfg.Ask(ctx, p, in.Key, in.Body.Question)
 	if err != nil {
 		return nil, err
 	}
 	if strings.Contains(in.Accept, "text/event-stream") {
-		return a.stream(ctx, a.runEvents(ctx, p, id, 0))
+		return a.stream(ctx, a.runEvents(ctx, p, id, from))
 	}
 	answer, err := a.await(ctx, p, id)
 	if err != nil {

@@ -24,6 +24,7 @@ type Config struct {
 	Store     store.Store
 	Sessions  *session.Service
 	Door      guard.Door
+	Guard     *guard.Guard // for requests that may be sent again; nil = their keys are ignored
 	Policies  *policy.Policies
 	Ledger    *budget.Ledger
 	Records   guard.Records

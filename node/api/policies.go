@@ -98,14 +98,19 @@ func (a *API) changePolicies(ctx context.Context, p auth.Principal, what, text s
 		if err := permit.Covers(auth.PolicyManage, auth.TheSystem); err != nil {
 			return guard.Outcome{}, err
 		}
-		tx := store.NewTx()
-		if err := change(tx); err != nil {
-			return guard.Outcome{}, invalidPolicy(err)
+		_, err := a.cfg.Store.Update(ctx, func(u *store.Update) error {
+			if err := guard.OnceOf(ctx).Claim(u, nil); err != nil {
+				return err
+			}
+			if err := change(u.Tx); err != nil {
+				return invalidPolicy(err)
+			}
+			return a.cfg.Door.Finish(u.Tx, permit, guard.Outcome{Status: guard.StatusOK})
+		})
+		var before *guard.DoneError
+		if errors.As(err, &before) {
+			return guard.Outcome{Detail: map[string]any{"repeated": true}}, nil
 		}
-		if err := a.cfg.Door.Finish(tx, permit, guard.Outcome{Status: guard.StatusOK}); err != nil {
-			return guard.Outcome{}, err
-		}
-		_, err := a.cfg.Store.Apply(ctx, tx)
 		return guard.Outcome{}, err
 	})
 }

@@ -54,7 +54,8 @@ var kinds = []kind{
 	{connect.ErrExists, http.StatusConflict, "There is a source of that name already.", true, ""},
 	{connect.ErrRemoved, http.StatusConflict, "The source is removed or being removed.", true, ""},
 	{models.ErrTerms, http.StatusConflict, "Nobody has accepted the model's terms yet.", true, ""},
-	{store.ErrReadOnly, http.StatusInsufficientStorage, "Nothing can be written now.", true, "30"},
+	{connect.ErrAway, http.StatusBadGateway, "The node that holds the source is away.", true, ""},
+	{store.ErrReadOnly, http.StatusServiceUnavailable, "Nothing can be written now.", true, "30"},
 	{store.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},
 	{store.ErrLimit, http.StatusTooManyRequests, "The budget is spent.", false, "60"},
 	{store.ErrConflict, http.StatusConflict, "It was changed by someone else in the meantime.", false, ""},
@@ -62,7 +63,7 @@ var kinds = []kind{
 	{store.ErrCompacted, http.StatusGone, "That version is no longer kept.", true, ""},
 	{store.ErrTooLarge, http.StatusRequestEntityTooLarge, "Too large.", true, ""},
 	{store.ErrInvalid, http.StatusUnprocessableEntity, "Something in the request is not right.", true, ""},
-	{store.ErrUnknown, http.StatusServiceUnavailable, "The node does not know whether it happened. Look before you try again.", false, "1"},
+	{store.ErrUnknown, http.StatusServiceUnavailable, "Nobody knows yet whether it happened. Send it again with the same Idempotency-Key, or look first.", false, "1"},
 	{store.ErrClosed, http.StatusServiceUnavailable, "The node is stopping.", false, "5"},
 	{context.DeadlineExceeded, http.StatusGatewayTimeout, "It took too long.", false, "1"},
 }
@@ -74,8 +75,8 @@ func (a *API) problem(ctx context.Context, err error) error {
 	if errors.As(err, &known) {
 		return known
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, auth.ErrUnauthenticated) {
-		err = cause // the credential ended while the request was served
+	if cause := context.Cause(ctx); errors.Is(cause, auth.ErrUnauthenticated) || errors.Is(cause, store.ErrBusy) {
+		err = cause // the credential ended while the request was served, or the node was cut off
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return problem(499, "The client went away.", "")
@@ -85,7 +86,7 @@ func (a *API) problem(ctx context.Context, err error) error {
 		if k.show {
 			p.Detail = sentence(err)
 		}
-		p.Instance = requestID(ctx)
+		p.Type, p.Instance = kindURI(err), requestID(ctx)
 		var denied *auth.DeniedError
 		if errors.As(err, &denied) {
 			p.Policy, p.Record = first(denied.Policies, "default-deny"), &denied.Record
@@ -102,6 +103,26 @@ func (a *API) problem(ctx context.Context, err error) error {
 	}
 	a.cfg.Logger.ErrorContext(ctx, "request failed", "request", requestID(ctx), "err", err)
 	return inside(requestID(ctx))
+}
+
+// The types of problem that programs tell apart, beside their status.
+const (
+	typeBusy     = "urn:cloister:busy"      // nothing happened: try again, through another node if there is one
+	typeBehind   = "urn:cloister:behind"    // nothing happened: this node has not caught up with the request
+	typeReadOnly = "urn:cloister:read-only" // nothing happened: the disk is full, or nearly
+	typeUnknown  = "urn:cloister:unknown"   // it may have happened: send it again only with its idempotency key
+)
+
+func kindURI(err error) string {
+	switch {
+	case errors.Is(err, store.ErrReadOnly):
+		return typeReadOnly
+	case errors.Is(err, store.ErrUnknown):
+		return typeUnknown
+	case errors.Is(err, store.ErrBusy), errors.Is(err, run.ErrBusy), errors.Is(err, run.ErrStopping), errors.Is(err, models.ErrBusy):
+		return typeBusy
+	}
+	return "about:blank"
 }
 
 // kindOf is the first kind that the error is of, or nil.

@@ -33,7 +33,7 @@ func (a *API) sourceRoutes() {
 	add.DefaultStatus = http.StatusCreated
 	handle(a, add, func(ctx context.Context, p auth.Principal, in *body[wire.NewSource]) (*body[wire.Source], error) {
 		b := in.Body
-		src, err := a.cfg.Sources.Add(ctx, p, graph.Source{Name: b.Name, Kind: b.Kind, Path: b.Path, Audience: b.Audience})
+		src, err := a.cfg.Sources.Add(ctx, p, graph.Source{Name: b.Name, Kind: b.Kind, Path: b.Path, Audience: b.Audience, Node: b.Node})
 		if err != nil {
 			return nil, a.unreadable(err)
 		}
@@ -106,7 +106,7 @@ func (a *API) syncing(ctx context.Context, p auth.Principal, name string) iter.S
 func WireSource(s connect.Status) wire.Source {
 	return wire.Source{
 		Name: s.Name, Kind: s.Kind, Path: s.Path, Audience: s.Audience, Added: s.Added(), AsOf: s.Watermark, Removing: s.Removing,
-		Progress: wireProgress(s.Progress),
+		Node: s.Node, Away: s.Away, Progress: wireProgress(s.Progress),
 	}
 }
 

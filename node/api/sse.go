@@ -53,7 +53,7 @@ func (a *API) stream(ctx context.Context, events iter.Seq2[message, error]) (*hu
 			m, err, ok = next()
 		}
 		cause := context.Cause(ctx)
-		if ended := errors.Is(cause, auth.ErrUnauthenticated); ended || err != nil && cause == nil {
+		if ended := errors.Is(cause, auth.ErrUnauthenticated) || errors.Is(cause, store.ErrBusy); ended || err != nil && cause == nil {
 			out.send(message{kind: "error", data: a.problem(ctx, errors.Join(err, cause))})
 		}
 	}}, nil

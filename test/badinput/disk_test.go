@@ -43,7 +43,7 @@ func TestAFullDiskStopsWritesAndNothingElse(t *testing.T) {
 		if a := n.send("GET", "/sources", nil, "Cookie", "__Host-cloister="+n.token()); a.status != 200 || !strings.Contains(a.body, "docs") {
 			t.Errorf("%s the page of the sources is answered with %d", full, a.status)
 		}
-		n.send("POST", "/api/v1/ask", strings.NewReader(`{"question":"x"}`), bearer(n.token())...).isProblem(t, "a question "+full, 507, "free")
+		n.send("POST", "/api/v1/ask", strings.NewReader(`{"question":"x"}`), bearer(n.token())...).isProblem(t, "a question "+full, 503, "free")
 		n.run(password+"\n", nil, "login", "--user", "ada", "--password-stdin").isWrong(t, "free some space")
 		// Whoever stops it now can start it again, as long as a byte is left.
 		n.kill()

@@ -68,6 +68,7 @@ type NewSource struct {
 	Kind     string   `json:"kind" enum:"git,files"`
 	Path     string   `json:"path" minLength:"1" maxLength:"4096" doc:"Folder on the node"`
 	Audience []string `json:"audience,omitempty" maxItems:"100" doc:"Who may read it; empty: everyone who may ask"`
+	Node     string   `json:"node,omitempty" maxLength:"64" doc:"The node whose machine has the folder; empty: the one that is asked"`
 }
 
 // Source is a connected source.
@@ -79,6 +80,8 @@ type Source struct {
 	Added    time.Time `json:"added"`
 	Removing bool      `json:"removing,omitempty"`
 	AsOf     time.Time `json:"as_of" doc:"How fresh is what can be read: when the newest completed scan began"`
+	Node     string    `json:"node,omitempty" doc:"The node whose machine has it; empty: every node reaches it"`
+	Away     time.Time `json:"away,omitzero" doc:"Since when that node has not been heard of; absent while it is there"`
 	Progress Progress  `json:"progress"`
 }
 
