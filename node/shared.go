@@ -55,11 +55,24 @@ func (n *Node) away(node string) (since time.Time, away bool) {
 	}
 	for _, m := range n.others.list {
 		if m.ID == node {
-			silent := m.LastContact + time.Since(n.others.asked)
-			return n.clock.Now().Add(-silent).Truncate(time.Second), !m.Leader && !m.Self && !m.Healthy && silent > awayAfter
+			return silence(m, time.Since(n.others.asked), n.clock.Now())
 		}
 	}
 	return time.Time{}, true
+}
+
+// unheard is longer than any leader leads: one that has not heard of a node since
+// it leads does not know how long that is.
+const unheard = 10 * 365 * 24 * time.Hour
+
+// silence says of a node, as the leader saw it a while ago, whether it is away
+// now, and since when if that is known.
+func silence(m consensus.Member, ago time.Duration, now time.Time) (since time.Time, away bool) {
+	away = !m.Leader && !m.Self && !m.Healthy && (m.LastContact > awayAfter || m.LastContact+ago > awayAfter)
+	if m.LastContact < unheard {
+		since = now.Add(-m.LastContact - ago).Truncate(time.Second)
+	}
+	return since, away
 }
 
 // awaitSetup removes setup.json once setup has been done, through whichever node.
