@@ -152,10 +152,9 @@ func (c sharesContent) write(dir, name string) error {
 	return replace(dir, name, append(b, '\n'), 0o600)
 }
 
-// Confirm makes the seal one by shares, once as many of the shares that Split made
-// as are needed were brought: so they are known to have been written down. The
-// file with the root key is removed; the returned file is for the cluster's other
-// nodes to Adopt.
+// Confirm returns the file of shares that Split made, for this node and the others
+// of the cluster to Adopt, once as many of its shares as are needed were brought: so
+// they are known to have been written down. It changes nothing.
 func (k *Keys) Confirm(shares []string) ([]byte, error) {
 	c, err := readFile(k.dir, pendingFile)
 	if err != nil {
@@ -178,10 +177,11 @@ func (k *Keys) Confirm(shares []string) ([]byte, error) {
 	if err != nil || subtle.ConstantTimeCompare(root, k.root) != 1 {
 		return nil, fmt.Errorf("%w: the shares do not lead to the root key: split it again", ErrHolders)
 	}
-	if err := k.closeFile(pendingFile); err != nil {
-		return nil, err
+	b, err := os.ReadFile(filepath.Join(k.dir, pendingFile))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
-	return os.ReadFile(filepath.Join(k.dir, sharesFile))
+	return b, nil
 }
 
 // closeFile removes the root key's file and gives a file of shares its place. In
@@ -218,9 +218,9 @@ func wipeGone(dir string) error {
 	return nil
 }
 
-// Adopt makes this node's seal what another node of the cluster made of its own: by
-// the shares in file, or by a file with the root key when it is empty. What is so
-// already stays.
+// Adopt makes this node's seal what the cluster's is: by the shares in file, or by a
+// file with the root key when it is empty. What is so already stays. The node goes
+// on; the next start is another one.
 func (k *Keys) Adopt(file []byte) error {
 	if len(file) == 0 {
 		return k.Unsplit()

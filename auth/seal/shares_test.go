@@ -26,10 +26,19 @@ func splitAt(t *testing.T, dir string, need int) []Share {
 	for _, s := range shares[:need] {
 		texts = append(texts, s.Text)
 	}
-	if _, err := k.Confirm(texts); err != nil {
+	confirm(t, k, texts)
+	return shares
+}
+
+func confirm(t *testing.T, k *Keys, texts []string) {
+	t.Helper()
+	file, err := k.Confirm(texts)
+	if err == nil {
+		err = k.Adopt(file)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	return shares
 }
 
 func lockAt(t *testing.T, dir string) *Locked {
@@ -208,9 +217,7 @@ func TestAKillWhileTheSealChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := l.Keys().Confirm([]string{shares[0].Text, shares[4].Text}); err != nil {
-		t.Fatal(err)
-	}
+	confirm(t, l.Keys(), []string{shares[0].Text, shares[4].Text})
 	opens(dir, shares)
 	// Back to a file: the key is written, and the shares are not yet removed.
 	if err := os.WriteFile(rootPath, rootText, 0o600); err != nil {
