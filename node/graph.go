@@ -18,7 +18,6 @@ import (
 	"github.com/cloister-os/cloister/graph/connect/transport/git"
 	"github.com/cloister-os/cloister/graph/search"
 	"github.com/cloister-os/cloister/models/gateway"
-	"github.com/cloister-os/cloister/models/registry"
 	"github.com/cloister-os/cloister/node/api"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/store"
@@ -35,8 +34,7 @@ func (n *Node) openGateway(ctx context.Context) error {
 		return err
 	}
 	n.rooms.runs("the prices", prices.Run)
-	n.registry = registry.New(n.store)
-	n.gateway, err = gateway.New(gateway.Config{Guard: n.guard, Engine: n.engine, Registry: n.registry, Prices: prices, Logger: n.log})
+	n.gateway, err = gateway.New(gateway.Config{Guard: n.guard, Engine: n.fleet, Registry: n.registry, Prices: prices, Logger: n.log})
 	return err
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/graph/search"
 	"github.com/cloister-os/cloister/models/engine"
+	"github.com/cloister-os/cloister/models/fleet"
 	"github.com/cloister-os/cloister/models/gateway"
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/models/registry"
@@ -79,6 +80,7 @@ type Node struct {
 	exchange *exchange.Client
 	replica  *replica.Replica
 	engine   *engine.Engine
+	fleet    *fleet.Fleet
 	packs    *pack.Service
 	registry *registry.Registry
 	gateway  *gateway.Gateway
@@ -245,20 +247,6 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 	}
 	n.rooms.runs("sessions", n.sessions.Run)
 	return nil
-}
-
-func (n *Node) openModels(context.Context) (err error) {
-	// The engine ends with Close, not with the context of the start.
-	n.engine, err = engine.Start(context.Background(), engine.Config{
-		Dir: n.disk.engine(), Threads: n.cfg.Models.Threads, Context: n.cfg.Models.Context, Reserve: n.cfg.Disk.ReserveBytes, Logger: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.rooms.opened("the model engine", n.engine.Close)
-	n.serveBlobs()
-	n.packs, err = pack.New(pack.Config{Store: n.store, Guard: n.guard, Engine: n.engine, Temp: n.disk.tmp(), Logger: n.log})
-	return err
 }
 
 func (n *Node) openRuns(context.Context) (err error) {

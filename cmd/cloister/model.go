@@ -67,10 +67,38 @@ func modelListCommand() *cobra.Command {
 					}
 					rows = append(rows, []string{m.Name, m.Kind, size(m.Bytes), dash(m.Licence), usable, dash(strings.Join(m.Routes, ","))})
 				}
-				return table(w, []string{"NAME", "KIND", "SIZE", "LICENCE", "USABLE", "ROUTES"}, rows)
+				if err := table(w, []string{"NAME", "KIND", "SIZE", "LICENCE", "USABLE", "ROUTES"}, rows); err != nil {
+					return err
+				}
+				return showModelNodes(w, models)
 			})
 		},
 	}
+}
+
+// showModelNodes says how each node stands with each model, where there are
+// several nodes.
+func showModelNodes(w io.Writer, models []wire.Model) error {
+	var rows [][]string
+	for _, m := range models {
+		for _, n := range m.Nodes {
+			how := n.Stage
+			switch {
+			case n.Stage == "pulling" && n.Total > 0:
+				how = fmt.Sprintf("pulling, %d %% of %s", n.Done*100/n.Total, size(n.Total))
+			case n.Why != "":
+				how += ": " + clean(n.Why)
+			}
+			rows = append(rows, []string{m.Name, n.Node, how})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return table(w, []string{"MODEL", "NODE", "STATE"}, rows)
 }
 
 func modelPath(name string) string { return "/api/v1/models/" + url.PathEscape(name) }

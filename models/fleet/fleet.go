@@ -25,6 +25,7 @@ import (
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/models"
 	"github.com/cloister-os/cloister/models/registry"
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
 	"github.com/cloister-os/cloister/store/blob/exchange"
 )
@@ -53,11 +54,17 @@ type Fleet struct {
 	wake          chan struct{}
 
 	mu        sync.Mutex
-	here      map[string]bool      // models that this node's engine holds as the registry has them
-	importing map[string]int       // models that are being imported here: not to be touched
-	retry     map[string]time.Time // models whose pull failed, and when to try again
-	pauses    map[string]time.Duration
-	next      int // which node is asked first
+	here      map[string]bool    // models that this node's engine holds as the registry has them
+	importing map[string]int     // models that are being imported here: not to be touched
+	failures  map[string]setback // models whose pull failed
+	next      int                // which node is asked first
+}
+
+// setback is a pull that failed.
+type setback struct {
+	entry store.Version // of the registry: another entry is tried at once
+	until time.Time     // it is not tried again before
+	pause time.Duration
 }
 
 var _ models.Engine = (*Fleet)(nil)
@@ -72,7 +79,7 @@ func New(c Config) (*Fleet, error) {
 	}
 	return &Fleet{
 		Engine: c.Engine, cfg: c, wake: make(chan struct{}, 1), here: map[string]bool{}, importing: map[string]int{},
-		retry: map[string]time.Time{}, pauses: map[string]time.Duration{},
+		failures: map[string]setback{},
 	}, nil
 }
 

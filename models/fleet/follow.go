@@ -102,15 +102,17 @@ func (f *Fleet) forget(wanted []registry.Model) {
 	}
 	gone := func(name string) bool { return !names[name] }
 	maps.DeleteFunc(f.here, func(name string, _ bool) bool { return gone(name) })
-	maps.DeleteFunc(f.retry, func(name string, _ time.Time) bool { return gone(name) })
-	maps.DeleteFunc(f.pauses, func(name string, _ time.Duration) bool { return gone(name) })
+	maps.DeleteFunc(f.failures, func(name string, _ setback) bool { return gone(name) })
 }
 
 // lookAt says that a model is here, or brings it.
 func (f *Fleet) lookAt(ctx context.Context, m registry.Model, wait *time.Duration) error {
 	f.mu.Lock()
-	busy, due := f.importing[m.Name] > 0, time.Until(f.retry[m.Name])
+	busy, before := f.importing[m.Name] > 0, f.failures[m.Name]
 	f.mu.Unlock()
+	if before.entry != m.Version {
+		before = setback{}
+	}
 	if busy {
 		return nil
 	}
@@ -123,8 +125,8 @@ func (f *Fleet) lookAt(ctx context.Context, m registry.Model, wait *time.Duratio
 	switch {
 	case f.cfg.Away || f.alone() || len(m.Image.Blobs) == 0:
 		return nil
-	case due > 0:
-		*wait = min(*wait, due)
+	case time.Now().Before(before.until):
+		*wait = min(*wait, time.Until(before.until))
 		return nil
 	}
 	err := f.pull(ctx, m)
@@ -134,13 +136,12 @@ func (f *Fleet) lookAt(ctx context.Context, m registry.Model, wait *time.Duratio
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil {
-		delete(f.retry, m.Name)
-		delete(f.pauses, m.Name)
+		delete(f.failures, m.Name)
 		f.here[m.Name] = true
 		return nil
 	}
-	pause := min(max(2*f.pauses[m.Name], retryFirst), retryLast)
-	f.pauses[m.Name], f.retry[m.Name] = pause, time.Now().Add(pause)
+	pause := min(max(2*before.pause, retryFirst), retryLast)
+	f.failures[m.Name] = setback{m.Version, time.Now().Add(pause), pause}
 	*wait = min(*wait, pause)
 	return nil // it stands in the registry why
 }
@@ -238,7 +239,7 @@ func (f *Fleet) pull(ctx context.Context, m registry.Model) error {
 		return within.Err()
 	case err != nil:
 		f.cfg.Logger.Warn("A model could not be brought from another node; it will be tried again.", "model", m.Name, "error", err)
-		return errors.Join(err, f.stand(ctx, m, registry.Standing{Stage: registry.Failed, Digest: m.Digest, Why: sentence(err)}))
+		return errors.Join(err, f.stand(ctx, m, registry.Standing{Stage: registry.Failed, Digest: m.Digest, For: uint64(m.Version), Why: sentence(err)}))
 	}
 	f.cfg.Logger.Info("A model came from another node and can be used here.", "model", m.Name)
 	return f.stand(ctx, m, registry.Standing{Stage: registry.Ready, Digest: m.Digest})

@@ -10,10 +10,10 @@ import (
 )
 
 // shareLook is how often an import looks whether a second node holds the model.
-// Failures count after shareFails: before that they may be of an earlier import.
+// Failures count after shareFails: by then a node has tried more than once.
 const (
 	shareLook  = 200 * time.Millisecond
-	shareFails = 15 * time.Second
+	shareFails = 5 * time.Second
 )
 
 // Importing says that a model is being imported on this node, so that Run leaves
@@ -41,7 +41,7 @@ func (f *Fleet) Share(ctx context.Context, m registry.Model, progress func(done 
 	if err != nil || len(others) == 0 {
 		return err
 	}
-	if err := f.cfg.Registry.Stage(ctx, m); err != nil {
+	if m.Version, err = f.cfg.Registry.Stage(ctx, m); err != nil {
 		return err
 	}
 	ready := registry.Standing{Stage: registry.Ready, Digest: m.Digest}
@@ -100,8 +100,10 @@ func (f *Fleet) second(ctx context.Context, m registry.Model, others []string, p
 			progress(m.Image.Bytes())
 			return true, nil
 		case registry.Failed:
-			failures++
-			why = fmt.Errorf("node %s: %s", node, s.Why)
+			if s.For == uint64(m.Version) {
+				failures++
+				why = fmt.Errorf("node %s: %s", node, s.Why)
+			}
 		case registry.Pulling:
 			most = max(most, s.Done)
 		}

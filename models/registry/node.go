@@ -32,6 +32,7 @@ type Standing struct {
 	V      uint
 	Stage  Stage
 	Digest string // of the model that it is about
+	For    uint64 // version of the entry that it is about, when it failed
 	Done   int64  // bytes, while pulling
 	Total  int64
 	Why    string // one sentence, when it failed
@@ -145,20 +146,21 @@ func (r *Registry) Hosts(ctx context.Context) (map[string]Host, error) {
 }
 
 // Stage announces a model that is not in the registry yet, so that other nodes
-// can take it; Unstage takes it back, or ends it once it is.
-func (r *Registry) Stage(ctx context.Context, m Model) error {
+// can take it, and returns the version of its entry; Unstage takes it back, or ends
+// it once it is.
+func (r *Registry) Stage(ctx context.Context, m Model) (store.Version, error) {
 	m.V = 1
 	data, err := encode(m)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(data) > store.MaxValueBytes {
-		return models.Fail(models.ErrInvalid, "the description of model %s is too large to be kept", m.Name)
+		return 0, models.Fail(models.ErrInvalid, "the description of model %s is too large to be kept", m.Name)
 	}
 	tx := store.NewTx()
 	tx.Put(staged.Key(m.Name), data)
-	_, err = r.store.Apply(ctx, tx)
-	return err
+	res, err := r.store.Apply(ctx, tx)
+	return res.Version, err
 }
 
 // Unstage undoes Stage.
@@ -184,6 +186,7 @@ func (r *Registry) Wanted(ctx context.Context) (list []Model, err error) {
 				if err != nil {
 					return err
 				}
+				m.Version = item.Version
 				if !seen[m.Name] {
 					seen[m.Name] = true
 					list = append(list, m)

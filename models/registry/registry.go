@@ -57,6 +57,7 @@ type Model struct {
 	Image      models.Image  // what every node's engine needs to hold it
 
 	Nodes    map[string]Standing `cbor:"-"` // how each node stands with it; filled in by models/pack's List
+	Version  store.Version       `cbor:"-"` // of its entry; filled in by Wanted
 	leftover map[string]cbor.RawMessage
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -122,10 +124,15 @@ func (a *API) listModels(ctx context.Context, p auth.Principal, _ *none) (*body[
 }
 
 func wireModel(m registry.Model) wire.Model {
-	return wire.Model{
+	out := wire.Model{
 		Name: m.Name, Kind: string(m.Kind), About: m.About, Pack: m.Pack, Trust: m.Trust, Digest: m.Digest, Bytes: m.Bytes,
 		Licence: m.Licence, Terms: m.Terms, Usable: m.Usable(), Base: m.Base,
 	}
+	for _, node := range slices.Sorted(maps.Keys(m.Nodes)) {
+		s := m.Nodes[node]
+		out.Nodes = append(out.Nodes, wire.ModelNode{Node: node, Stage: string(s.Stage), Done: s.Done, Total: s.Total, Why: s.Why})
+	}
+	return out
 }
 
 func (a *API) importModel(ctx context.Context, p auth.Principal, in *importInput) (*huma.StreamResponse, error) {

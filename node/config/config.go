@@ -78,8 +78,9 @@ type Disk struct {
 
 // Models bounds local inference.
 type Models struct {
-	Threads int // for one model; 0 = one less than there are cores
-	Context int // tokens of a prompt and its answer together
+	Local   bool // false: this node takes no models from the others, it asks them
+	Threads int  // for one model; 0 = one less than there are cores
+	Context int  // tokens of a prompt and its answer together
 }
 
 // key is one setting: its name in the file, its default, and its flag's help.
@@ -108,6 +109,7 @@ func keys() []key {
 		{"session.idle", "12h", "a session unused for so long ends", span(func(c *Config) *time.Duration { return &c.Session.Idle }, time.Minute, 30*24*time.Hour)},
 		{"session.life", "168h", "a session so old ends", span(func(c *Config) *time.Duration { return &c.Session.Life }, time.Minute, 366*24*time.Hour)},
 		{"disk.reserve", "512MiB", "writes stop when less than this is free", setReserve},
+		{"models.local", "true", "whether this node holds the models that were imported on others; false = it asks them", setLocal},
 		{"models.threads", "0", "threads for one model, 0 = one less than there are cores", number(func(c *Config) *int { return &c.Models.Threads }, 0, 1024)},
 		{"models.context", "4096", "tokens of a prompt and its answer together", number(func(c *Config) *int { return &c.Models.Context }, 256, 1<<20)},
 	}
@@ -254,6 +256,13 @@ func setListen(c *Config, s string) error {
 }
 
 var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+
+func setLocal(c *Config, s string) (err error) {
+	if c.Models.Local, err = strconv.ParseBool(s); err != nil {
+		return fmt.Errorf("%q is neither true nor false", s)
+	}
+	return nil
+}
 
 func setNode(c *Config, s string) error {
 	if s != "" && !nodeName.MatchString(s) {

@@ -39,6 +39,8 @@ type Status struct {
 	Models  []string      `json:"models" doc:"The models it holds; empty for whoever may not list them"`
 	Sources []SourceShort `json:"sources" doc:"The sources that the caller may read"`
 	LogKey  string        `json:"log_key" doc:"Fingerprint of the audit log's key"`
+	// Warnings say what will not be well if nobody acts.
+	Warnings []string `json:"warnings,omitempty" doc:"What an operator should see to, a sentence each"`
 }
 
 // StoreStatus says how the store is.
@@ -219,6 +221,17 @@ type Model struct {
 	Usable  bool     `json:"usable" doc:"Its terms, if it has any, have been accepted"`
 	Base    bool     `json:"base,omitempty" doc:"It continues text and follows no instructions"`
 	Routes  []string `json:"routes,omitempty"`
+
+	Nodes []ModelNode `json:"nodes,omitempty" doc:"How each node stands with it, where there are several"`
+}
+
+// ModelNode is how a node stands with a model.
+type ModelNode struct {
+	Node  string `json:"node"`
+	Stage string `json:"stage" enum:"ready,pulling,failed"`
+	Done  int64  `json:"done,omitempty" doc:"Bytes that have come, while pulling"`
+	Total int64  `json:"total,omitempty"`
+	Why   string `json:"why,omitempty" doc:"Why it failed"`
 }
 
 // Licence is a model's licence.
