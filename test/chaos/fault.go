@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"time"
 
@@ -251,7 +252,13 @@ func (r *run) membership() { r.replace(r.any()) }
 
 // replace removes a node and lets a bare one join under its name.
 func (r *run) replace(n *node) {
-	if err := wait(r.t.Context(), func() error { return r.admin(wire.Admin{Do: "remove", ID: n.id}) }); err != nil {
+	if err := wait(r.t.Context(), func() error {
+		err := r.admin(wire.Admin{Do: "remove", ID: n.id})
+		if err != nil && strings.Contains(err.Error(), "no node "+n.id) {
+			return nil // an earlier try did it
+		}
+		return err
+	}); err != nil {
 		r.wrong("%s could not be removed: %v", n.id, err)
 		return
 	}
