@@ -172,3 +172,43 @@ func TestSuiteOnEachNode(t *testing.T) {
 		})
 	}
 }
+
+func TestFarBehindGetsTheData(t *testing.T) {
+	g := newGroup(t, 3, func(c *Config) { c.SyncEvery, c.SnapshotEntries = 20*time.Millisecond, 10 })
+	away := g.nodes["n3"]
+	if away.Leads() {
+		t.Fatal("the founder does not lead")
+	}
+	g.stop("n3")
+	leader := g.leader()
+	for i := range trailingLogs + 200 {
+		if _, err := g.put(leader, fmt.Sprint("H/k/", i%50), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.eventually("the log is cut", func() bool {
+		first, err := leader.logs.FirstIndex()
+		return err == nil && first > uint64(away.Applied())+1
+	})
+	g.start("n3", false)
+	g.ready("n3")
+	if _, err := g.put(g.nodes["n3"], "H/k/0", "after"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		k := fmt.Sprint("H/k/", i)
+		want, err := g.get(leader, store.Fresh, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := g.get(g.nodes["n3"], store.Fresh, k); v != want || err != nil {
+			t.Errorf("%s is %q, %v; want %q", k, v, err, want)
+		}
+	}
+	g.stop("n3")
+	g.start("n3", false) // its log begins above the snapshot
+	g.ready("n3")
+	if v, err := g.get(g.nodes["n3"], store.Fresh, "H/k/0"); v != "after" || err != nil {
+		t.Errorf("after a restart: %q, %v", v, err)
+	}
+}

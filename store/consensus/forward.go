@@ -80,6 +80,8 @@ type inbound struct {
 	boot    atomic.Uint64
 	lowest  atomic.Uint64
 	wants   atomic.Int64 // until when it wants to hear of commits, in ns
+
+	incoming *incoming // the data that it sends; of the goroutine that reads
 }
 
 // origin is the peer as the proposer of what it forwarded.

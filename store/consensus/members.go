@@ -215,7 +215,18 @@ func (n *Node) remove(id string) error {
 	if len(n.servers()) == 1 {
 		return fmt.Errorf("%w: %s is the only node", store.ErrInvalid, id)
 	}
-	return changed("remove "+id, n.raft.RemoveServer(raft.ServerID(id), 0, manageWithin))
+	if id == n.cfg.NodeID {
+		// Who leads learns of its own removal last, from the next leader.
+		if err := n.transfer(""); err != nil {
+			return err
+		}
+		return errNotLeading
+	}
+	if err := changed("remove "+id, n.raft.RemoveServer(raft.ServerID(id), 0, manageWithin)); err != nil {
+		return err
+	}
+	n.visitors.farewell(id)
+	return nil
 }
 
 func (n *Node) transfer(id string) error {
@@ -223,13 +234,30 @@ func (n *Node) transfer(id string) error {
 		return nil
 	}
 	if id == "" {
-		return changed("hand leadership over", n.raft.LeadershipTransfer())
+		if id = n.fittest(); id == "" {
+			return fmt.Errorf("%w: no other voter is connected, so leadership stays", store.ErrBusy)
+		}
 	}
 	s, known := n.member(id)
 	if !known || s.Suffrage != raft.Voter {
 		return fmt.Errorf("%w: no voter %s is in the cluster", store.ErrNotFound, id)
 	}
 	return changed("hand leadership to "+id, n.raft.LeadershipTransferToServer(s.ID, s.Address))
+}
+
+// fittest is the connected voter that has most of the log, "" when there is none.
+func (n *Node) fittest() (id string) {
+	best := uint64(0)
+	others, _ := n.voters()
+	for _, v := range others {
+		if n.mesh.client(v) == nil {
+			continue
+		}
+		if s, _ := n.census.get(v); id == "" || s.LastIndex > best {
+			id, best = v, s.LastIndex
+		}
+	}
+	return id
 }
 
 func (n *Node) readdress(p Peer) error {

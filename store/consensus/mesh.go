@@ -16,15 +16,18 @@ import (
 // The frames of the store's protocol. Those to the server are questions but
 // forward; those from it, beside answers, are told unasked.
 const (
-	kindHello   byte = 2  // the first frame: who is there, see hello.go
-	kindPing    byte = 3  // says that this end lives
-	kindForward byte = 4  // transactions for the leader
-	kindRead    byte = 5  // the commit index for a linearizable read; term → term, index
-	kindConfirm byte = 6  // whether a term has ended; → term
-	kindStatus  byte = 7  // how a node does, see status.go
-	kindManage  byte = 8  // a change of the members
-	kindCommit  byte = 64 // to the asker: term and index that is committed
-	kindRefused byte = 65 // to the asker: a transaction that did not enter the log
+	kindHello    byte = 2  // the first frame: who is there, see hello.go
+	kindPing     byte = 3  // says that this end lives
+	kindForward  byte = 4  // transactions for the leader
+	kindRead     byte = 5  // the commit index for a linearizable read; term → term, index
+	kindConfirm  byte = 6  // whether a term has ended; → term
+	kindStatus   byte = 7  // how a node does, see status.go
+	kindManage   byte = 8  // a change of the members
+	kindInstall  byte = 9  // the data follows, see install.go
+	kindPiece    byte = 10 // a piece of it
+	kindCommit   byte = 64 // to the asker: term and index that is committed
+	kindRefused  byte = 65 // to the asker: a transaction that did not enter the log
+	kindFarewell byte = 66 // to the asker: it is a member no more
 )
 
 const (
@@ -34,26 +37,29 @@ const (
 	quietAfter  = 5 * time.Second // a peer that says nothing for so long is gone
 	redialFirst = 20 * time.Millisecond
 	redialMax   = time.Second
+	recheck     = 200 * time.Millisecond // whether this node still leads
 )
 
 // mesh keeps a connection to every other member.
 type mesh struct {
 	node *Node
 
-	mu    sync.Mutex // guards all below
-	links map[string]*link
+	mu    sync.Mutex       // guards all below
+	links map[string]*link // nil once the node ends
 }
 
 // link is this node's own connection to one member: what it asks of it.
 type link struct {
 	node *Node
 	id   string
+	ctx  context.Context // ends with the membership
 	stop context.CancelFunc
 
 	mu      sync.Mutex // guards all below
 	address string
-	client  *rpc.Client // nil while there is none
-	failure error       // of the last attempt
+	client  *rpc.Client   // nil while there is none
+	up      chan struct{} // closed while there is one
+	failure error         // of the last attempt
 }
 
 func newMesh(n *Node) *mesh { return &mesh{node: n, links: map[string]*link{}} }
@@ -71,6 +77,9 @@ func (m *mesh) follow(servers []raft.Server) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.links == nil {
+		return
+	}
 	keep := map[string]bool{}
 	for _, s := range servers {
 		id := string(s.ID)
@@ -83,9 +92,9 @@ func (m *mesh) follow(servers []raft.Server) {
 			continue
 		}
 		ctx, stop := context.WithCancel(context.Background())
-		l := &link{node: m.node, id: id, address: string(s.Address), stop: stop}
+		l := &link{node: m.node, id: id, address: string(s.Address), ctx: ctx, stop: stop, up: make(chan struct{})}
 		m.links[id] = l
-		m.node.tasks.Go(func() { l.run(ctx) })
+		m.node.tasks.Go(l.run)
 	}
 	for id, l := range m.links {
 		if !keep[id] {
@@ -99,10 +108,10 @@ func (m *mesh) follow(servers []raft.Server) {
 func (m *mesh) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, l := range m.links {
+	for _, l := range m.links {
 		l.stop()
-		delete(m.links, id)
 	}
+	m.links = nil
 }
 
 // client is the connection to a member, nil while there is none.
@@ -118,6 +127,30 @@ func (m *mesh) client(id string) *rpc.Client {
 	return l.client
 }
 
+// awaitMember waits while this node leads and a member is away.
+func (n *Node) awaitMember(id string) {
+	n.mesh.mu.Lock()
+	l := n.mesh.links[id]
+	n.mesh.mu.Unlock()
+	if l == nil {
+		return
+	}
+	for n.helm.leading() {
+		l.mu.Lock()
+		up := l.up
+		l.mu.Unlock()
+		select {
+		case <-up:
+			return
+		case <-l.ctx.Done():
+			return
+		case <-n.dead:
+			return
+		case <-time.After(recheck):
+		}
+	}
+}
+
 func (l *link) move(address string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,7 +158,8 @@ func (l *link) move(address string) {
 }
 
 // run keeps the connection until the member is one no more.
-func (l *link) run(ctx context.Context) {
+func (l *link) run() {
+	ctx := l.ctx
 	wait := redialFirst
 	for {
 		began := time.Now()
@@ -196,6 +230,9 @@ func (l *link) set(c *rpc.Client) {
 	l.client = c
 	if c != nil {
 		l.failure = nil
+		close(l.up)
+	} else {
+		l.up = make(chan struct{})
 	}
 	l.mu.Unlock()
 	l.node.helm.look()
@@ -212,6 +249,9 @@ func (n *Node) told(kind byte, _ uint64, b []byte) error {
 		return nil
 	case kindRefused:
 		return n.refusedBy(b)
+	case kindFarewell:
+		n.leave()
+		return nil
 	default:
 		return fmt.Errorf("a frame of kind %d: the peer is a later version of this program", kind)
 	}
@@ -281,6 +321,10 @@ func (in *inbound) answer(kind byte, id uint64, b []byte) error {
 		return in.conn.Send(rpc.Answer, id, binary.BigEndian.AppendUint64(nil, n.raft.CurrentTerm()))
 	case kindStatus:
 		return in.status(id, b)
+	case kindInstall:
+		return in.install(id, b)
+	case kindPiece:
+		return in.piece(id, b)
 	case kindManage:
 		n.tasks.Go(func() { in.manage(id, b) })
 		return nil

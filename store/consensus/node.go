@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -69,12 +70,19 @@ type Config struct {
 	// read at start.
 	SnapshotEntries uint64
 	SnapshotBytes   int64
+	// TrailingLogs is how many entries stay in the log when it is cut, for nodes
+	// that fall behind; 1024 when 0, which is at most 256 MiB of groups. A node
+	// that falls behind further gets all of the data.
+	TrailingLogs uint64
 	// Retention is how long history is kept; for ever when 0.
 	Retention time.Duration
 	// Ring encrypts what the node keeps on its disk; nil leaves it plain.
 	Ring sealed.Ring
 	// Machine sizes the databases; its Dir, Logger and Fatal are ignored.
 	Machine machine.Config
+	// Disk is where the log and raft's snapshots are kept, files in Dir when nil.
+	// Simulations give one that forgets, and Machine.Volume beside it.
+	Disk Disk
 	// FreeBytes tells the free space of a disk, statfs when nil. Tests fill
 	// disks with it.
 	FreeBytes func(dir string) (int64, error)
@@ -102,6 +110,9 @@ func (c Config) withDefaults() Config {
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = 32 << 20
 	}
+	if c.TrailingLogs == 0 {
+		c.TrailingLogs = trailingLogs
+	}
 	if c.Stabilize == 0 {
 		c.Stabilize = 3 * time.Second
 	}
@@ -126,10 +137,12 @@ type Node struct {
 	reserve   *reserve
 	transport *transport
 
+	life     uint64 // the number of this start
 	origin   *origin
 	former   *former
 	helm     *helm
 	mesh     *mesh
+	known    *known
 	learner  *learner
 	progress progress
 	visitors visitors
@@ -138,15 +151,20 @@ type Node struct {
 	asks     rounds // of reads while this node follows
 	confirms rounds // of reads while it leads
 
-	readying sync.Mutex    // one becomes ready at a time
+	installing atomic.Int32 // transfers of the data to members, which hold the log's tail
+
+	readying lock          // one becomes ready at a time
 	ready    chan struct{} // closed when everything acknowledged before is visible
 	fatal    chan error    // one error at most
 	dead     chan struct{} // closed by the first failure, or by Close
 	stop     sync.Once     // closes dead
 	shut     sync.Once
-	turn     sync.Mutex // held by an Update that lost several times
+	turn     lock // held by an Update that lost several times
 	tasks    sync.WaitGroup
 	cause    error // why it is dead; set before dead is closed
+	// end shuts raft down. Only raft's first answer waits for its end and closes
+	// the transport.
+	end func() raft.Future
 }
 
 // Open opens the store in cfg.Dir, creating a cluster of one when the folder is
@@ -161,7 +179,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger,
-		ready: make(chan struct{}), fatal: make(chan error, 1), dead: make(chan struct{}),
+		readying: newLock(), turn: newLock(), ready: make(chan struct{}), fatal: make(chan error, 1), dead: make(chan struct{}),
 		reserve: newReserve(cfg), learner: newLearner(), clock: clock{read: cfg.Now},
 	}
 	n.helm, n.mesh = newHelm(n), newMesh(n)
@@ -184,7 +202,7 @@ func (n *Node) start() {
 		n.former.close()
 		n.mesh.close()
 		if n.cause != nil { // nothing comes home any more, and raft must not try again
-			n.raft.Shutdown()
+			n.end()
 			n.origin.end(n.cause)
 		}
 	})
@@ -199,27 +217,47 @@ func (n *Node) start() {
 
 func (n *Node) open() (err error) {
 	dir := filepath.Join(n.cfg.Dir, "raft")
-	if n.logs, err = openLogStore(dir, n.cfg.Ring, n.log, n.fail); err != nil {
+	if n.cfg.Disk == nil {
+		n.cfg.Disk = files{dir, n.cfg.Ring, n.log}
+	}
+	if n.logs, err = openLogStore(n.cfg.Disk, n.cfg.Ring, n.fail); err != nil {
+		return err
+	}
+	if err := n.wasRemoved(); err != nil {
+		return err
+	}
+	if n.known, err = openKnown(n.logs); err != nil {
 		return err
 	}
 	n.cfg.Machine.Fatal = n.fail
 	if n.machine, err = machine.Open(n.cfg.Machine); err != nil {
 		return err
 	}
-	if n.snapshots, err = openSnapshots(dir, n.cfg.Ring, n.log); err != nil {
+	if n.snapshots, err = n.cfg.Disk.OpenSnapshots(); err != nil {
 		return err
 	}
 	if err := n.checkAge(); err != nil {
 		return err
 	}
+	if err := n.clean(); err != nil {
+		return err
+	}
 	// A life's number is its start in ms unless the clock went back, so that no
 	// two are equal even when the folder is a copy of an older one.
+	if n.known.start.Boot, err = n.logs.GetUint64(bootKey); err != nil {
+		return fmt.Errorf("read the count of starts: %w", err)
+	}
 	boot, err := n.logs.nextBoot(max(n.machine.Boot(n.cfg.NodeID), uint64(max(n.cfg.Now().UnixMilli(), 0))))
 	if err != nil {
 		return err
 	}
 	n.origin, n.former = newOrigin(boot), newFormer(n)
 	n.progress.set(uint64(n.machine.Applied()))
+	n.life = boot
+	if err := n.known.born(boot); err != nil {
+		return err
+	}
+	n.known.start.Birth = n.known.birth
 	n.raft, err = n.startRaft()
 	return err
 }
@@ -304,7 +342,7 @@ func (n *Node) Close() error {
 		} else {
 			n.machine.Abandon() // what failed once may never let itself be closed
 		}
-		err = n.raft.Shutdown().Error()
+		err = n.end().Error()
 		n.origin.end(n.closed())
 		n.tasks.Wait()
 		n.former.tasks.Wait()
@@ -363,6 +401,9 @@ func (n *Node) resign() {
 	}
 }
 
+// maxHeldBytes bounds the log that is kept for members that get the data.
+const maxHeldBytes = 2 << 30
+
 // sync moves the durable mark once in a while and cuts the log behind it.
 func (n *Node) sync() {
 	tick := time.NewTicker(min(n.cfg.SyncEvery, 100*time.Millisecond))
@@ -383,6 +424,9 @@ func (n *Node) sync() {
 				return
 			}
 			mark, bytes := n.machine.Mark(), n.machine.Bytes()
+			if n.installing.Load() > 0 && bytes-cutBytes < maxHeldBytes {
+				continue // raft sends the log's tail after the data
+			}
 			if mark-cut >= store.Version(n.cfg.SnapshotEntries) || bytes-cutBytes >= n.cfg.SnapshotBytes {
 				n.cut()
 				cut, cutBytes = mark, bytes

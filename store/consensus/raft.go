@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -40,12 +41,12 @@ const (
 
 // startRaft starts raft, founding a cluster of one when the log is empty and
 // this node is to found one.
-func (n *Node) startRaft() (*raft.Raft, error) {
+func (n *Node) startRaft() (r *raft.Raft, err error) {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.cfg.NodeID)
 	c.Logger = raftLogger(n.log)
 	c.MaxAppendEntries = 16 // raft bounds appends by count only; a group is up to 256 KiB
-	c.TrailingLogs = trailingLogs
+	c.TrailingLogs = n.cfg.TrailingLogs
 	// Snapshots are taken by Node.sync alone.
 	c.SnapshotInterval, c.SnapshotThreshold = 24*time.Hour, math.MaxUint64
 	// The databases know what they have applied; the metadata snapshot holds no data.
@@ -55,6 +56,11 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	c.ShutdownOnRemove = false
 
 	n.transport = newTransport(n)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.transport.Close())
+		}
+	}()
 	if err := n.found(c); err != nil {
 		return nil, err
 	}
@@ -67,10 +73,12 @@ func (n *Node) startRaft() (*raft.Raft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
-	r, err := raft.NewRaft(c, (*fsm)(n), logs, n.logs, n.snapshots, n.transport)
+	r, err = raft.NewRaft(c, (*fsm)(n), logs, n.logs, n.snapshots, n.transport)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
+	n.known.start.Index, n.known.start.Term = r.LastIndex(), r.CurrentTerm()
+	n.end = sync.OnceValue(r.Shutdown)
 	servers := r.GetConfiguration().Configuration().Servers
 	if len(servers) == 1 && servers[0].ID == c.LocalID {
 		// Who is all of the cluster waits for nobody's heartbeat before it leads.
@@ -121,6 +129,11 @@ func (f *fsm) Apply(l *raft.Log) any {
 func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
 	n := (*Node)(f)
 	n.progress.set(index)
+	members := map[string]bool{}
+	for _, s := range c.Servers {
+		members[string(s.ID)] = true
+	}
+	n.known.forget(members)
 	n.mesh.follow(c.Servers)
 }
 
@@ -251,11 +264,12 @@ func (s slogLines) Write(line []byte) (int, error) {
 		s.log.Debug("raft: " + strings.TrimSpace(string(line)))
 		return len(line), nil
 	}
+	text := fmt.Sprint(m["@message"])
 	level := slog.LevelDebug
-	if m["@level"] == "error" {
+	if m["@level"] == "error" && !ofPeer(text) {
 		level = slog.LevelError
 	}
-	msg := fmt.Sprint("raft: ", m["@message"])
+	msg := "raft: " + text
 	var attrs []any
 	for _, k := range []string{"error", "index", "id"} {
 		if v, ok := m[k]; ok {
@@ -264,4 +278,19 @@ func (s slogLines) Write(line []byte) (int, error) {
 	}
 	s.log.Log(context.Background(), level, msg, attrs...)
 	return len(line), nil
+}
+
+// ofPeer reports whether an error of raft's is about a peer that cannot be
+// reached, which it repeats many times a second; a link says it once.
+func ofPeer(text string) bool {
+	for _, begin := range []string{
+		"failed to heartbeat to", "failed to appendEntries to", "failed to pipeline appendEntries to", "failed to start pipeline",
+		"failed to make requestVote RPC", "failed to decode incoming command", "failed to accept connection", "failed to flush response",
+		"failed to send snapshot to", "failed to install snapshot", "peer has newer term", "failed to get log",
+	} {
+		if strings.HasPrefix(text, begin) {
+			return true
+		}
+	}
+	return false
 }

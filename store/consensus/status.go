@@ -47,8 +47,14 @@ func (n *Node) status() status {
 	}
 }
 
-// status answers a peer's question.
-func (in *inbound) status(id uint64, _ []byte) error {
+// status answers the leader, which tells what it knows of the others.
+func (in *inbound) status(id uint64, b []byte) error {
+	var all map[string]proof
+	if err := cbor.Unmarshal(b, &all); err != nil {
+		return fmt.Errorf("a question that cannot be read: %w", err)
+	}
+	delete(all, in.node.cfg.NodeID)
+	in.node.known.merge(all)
 	b, err := cbor.Marshal(in.node.status())
 	if err != nil {
 		return err
@@ -96,6 +102,7 @@ func (n *Node) inquire() {
 		case <-tick.C:
 		}
 		n.mesh.follow(n.servers())
+		n.remember()
 		if !n.Leads() {
 			continue
 		}
@@ -114,8 +121,13 @@ func (n *Node) ask1(id string) {
 	if client == nil {
 		return
 	}
+	body, err := cbor.Marshal(n.known.all())
+	if err != nil {
+		n.log.Error("a question could not be written", "error", err)
+		return
+	}
 	sent := n.cfg.Now()
-	client.Ask(kindStatus, nil, func(b []byte, err error) {
+	client.Ask(kindStatus, body, func(b []byte, err error) {
 		now := n.cfg.Now()
 		var s status
 		if err == nil {
@@ -125,6 +137,7 @@ func (n *Node) ask1(id string) {
 			n.log.Debug("a member did not say how it does", "member", id, "error", err)
 			return
 		}
+		n.known.note(id, proof{Index: min(s.LastIndex, n.raft.CommitIndex()), Term: s.Term})
 		middle := sent.Add(now.Sub(sent) / 2)
 		n.census.put(id, peerStatus{status: s, at: time.Now(), offset: time.Unix(0, s.Clock).Sub(middle)})
 	})

@@ -124,8 +124,12 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress
 	return t.network.AppendEntriesPipeline(id, t.target(id, a))
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. raft tries a peer that is away less
+// and less often, so entries wait here for its return. Heartbeats do not.
 func (t *transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if req.PrevLogEntry > 0 || len(req.Entries) > 0 {
+		t.node.awaitMember(string(id))
+	}
 	return t.network.AppendEntries(id, t.target(id, a), req, resp)
 }
 

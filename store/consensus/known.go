@@ -1,0 +1,250 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// A voter whose disk was set back to an earlier state has forgotten what it
+// acknowledged and whom it voted for: with its vote a node could be elected that
+// lacks what was committed. It cannot know this itself. So each node keeps, on
+// its own disk, what is proven of the others: their newest life, the highest
+// committed entry that they hold, their highest term. The leader learns it from
+// their answers each second and passes it on. A node that starts says hello to
+// the others with what its disk says, and does not vote before enough of them
+// have compared it with what they know. One that knows less than they do stops.
+//
+// What is lost in the same second on two disks is beyond this, as it is beyond
+// any quorum of three.
+
+// proof is what is known of one node. Each part only grows.
+type proof struct {
+	Birth uint64 `cbor:"4,keyasint"` // the first life of its disk
+	Boot  uint64 `cbor:"1,keyasint"` // its newest life
+	Index uint64 `cbor:"2,keyasint"` // of the highest committed entry that it holds
+	Term  uint64 `cbor:"3,keyasint"` // the highest that it has seen
+}
+
+// join takes both proofs together; what is proven of a newer disk replaces what
+// was of an older one.
+func (p proof) join(q proof) proof {
+	switch {
+	case q.Birth > p.Birth:
+		return q
+	case q.Birth < p.Birth:
+		return p
+	default:
+		return proof{p.Birth, max(p.Boot, q.Boot), max(p.Index, q.Index), max(p.Term, q.Term)}
+	}
+}
+
+// vouchAfter is how long a starting node waits for the others that do not answer
+// once enough of them have.
+const vouchAfter = 1500 * time.Millisecond
+
+// known is what this node knows of the others, and who of them vouches for it.
+type known struct {
+	disk  *logStore
+	birth uint64
+	// start is what this node's own disk said when it started; its Boot is that of
+	// the life before.
+	start proof
+
+	mu      sync.Mutex // guards all below
+	proofs  map[string]proof
+	dirty   bool
+	met     map[string]bool // those who heard this life's hello and found nothing
+	first   time.Time       // when the first of them did
+	vouched bool
+}
+
+// knownKey holds it beside the log, in plain: it says nothing that the log's own
+// numbers do not.
+var knownKey = []byte("cloister/known")
+
+// knownRecord is what is kept.
+type knownRecord struct {
+	Birth  uint64           `cbor:"1,keyasint"` // this node's own
+	Proofs map[string]proof `cbor:"2,keyasint"` // of the others
+}
+
+func openKnown(disk *logStore) (*known, error) {
+	k := &known{disk: disk, proofs: map[string]proof{}, met: map[string]bool{}}
+	b, err := disk.Log.Get(knownKey)
+	if err == nil && len(b) > 0 {
+		var r knownRecord
+		if err = cbor.Unmarshal(b, &r); err == nil {
+			k.birth = r.Birth
+			maps.Copy(k.proofs, r.Proofs)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what is known of the other nodes: %w", err)
+	}
+	return k, nil
+}
+
+// born gives a new disk its birth: the number of its first life.
+func (k *known) born(boot uint64) error {
+	if k.birth != 0 {
+		return nil
+	}
+	k.birth = boot
+	return k.write()
+}
+
+// write makes everything durable.
+func (k *known) write() error {
+	k.mu.Lock()
+	b, err := cbor.Marshal(knownRecord{k.birth, k.proofs})
+	k.dirty = false
+	k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return k.disk.check("write what is known of the other nodes", k.disk.Log.Set(knownKey, b))
+}
+
+// note adds proof about a node.
+func (k *known) note(id string, p proof) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.add(id, p)
+}
+
+// add is note; mu is held.
+func (k *known) add(id string, p proof) {
+	if next := k.proofs[id].join(p); next != k.proofs[id] {
+		k.proofs[id], k.dirty = next, true
+	}
+}
+
+// merge adds what another node knows.
+func (k *known) merge(all map[string]proof) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, p := range all {
+		if len(k.proofs) < 4*maxVoters || k.proofs[id] != (proof{}) {
+			k.add(id, p)
+		}
+	}
+}
+
+// all is what is known.
+func (k *known) all() map[string]proof {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := make(map[string]proof, len(k.proofs))
+	for id, p := range k.proofs {
+		all[id] = p
+	}
+	return all
+}
+
+// forget drops what is known of nodes that are members no more.
+func (k *known) forget(members map[string]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id := range k.proofs {
+		if !members[id] {
+			delete(k.proofs, id)
+			k.dirty = true
+		}
+	}
+}
+
+// save makes durable what is new.
+func (k *known) save() error {
+	k.mu.Lock()
+	dirty := k.dirty
+	k.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	return k.write()
+}
+
+// judge compares a node's hello with what is known of it and notes its life. The
+// sentence is for a node that must stop. Only who leads knows the members for
+// certain, so only it judges a disk that is new: to the others it may be that of
+// a node that was removed and joined again, and they do not vouch for it.
+func (k *known) judge(h hello, leads bool) (verdict string, vouch bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p, ok := k.proofs[h.Node]
+	newer := h.Start.Birth > p.Birth
+	switch {
+	case !ok || h.Boot == p.Boot:
+	case newer && !leads:
+		return "", false
+	case h.Boot < p.Boot:
+		return fmt.Sprintf("a later start of node %s is known to the cluster: two processes must not use copies of one data folder; stop this one", h.Node), false
+	case newer || h.Start.Boot < p.Boot || h.Start.Index < p.Index || h.Start.Term < p.Term:
+		return fmt.Sprintf("the disk of node %s is older than what the cluster knows of it (it holds entries to %d in term %d, the cluster has proof of %d in term %d): "+
+			"it was set back, copied or emptied, and has forgotten what it acknowledged. Run `cloister node remove %s` on another node, empty this node's data folder, and join it again",
+			h.Node, h.Start.Index, h.Start.Term, p.Index, p.Term, h.Node), false
+	}
+	k.add(h.Node, proof{Birth: h.Start.Birth, Boot: h.Boot})
+	return "", true
+}
+
+// meets notes that a node has heard this life's hello and found nothing.
+func (k *known) meets(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.met) == 0 {
+		k.first = time.Now()
+	}
+	k.met[id] = true
+}
+
+// vouches reports whether enough of the other voters have vouched for this node.
+func (k *known) vouches(others []string, self int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.vouched {
+		return true
+	}
+	met := 0
+	for _, v := range others {
+		if k.met[v] {
+			met++
+		}
+	}
+	quorum := (len(others)+self)/2 + 1
+	k.vouched = met == len(others) || met+self >= quorum && time.Since(k.first) > vouchAfter
+	return k.vouched
+}
+
+// errNotVouched is why a node does not vote yet.
+var errNotVouched = errors.New("this node has just started and does not vote before the others have compared its disk with what they know of it")
+
+// mayVote is nil when this node may vote and stand for election.
+func (n *Node) mayVote() error {
+	if others, self := n.voters(); !n.known.vouches(others, self) {
+		return errNotVouched
+	}
+	return nil
+}
+
+// remember makes what is known durable, once a second.
+func (n *Node) remember() {
+	n.known.forget(n.memberSet())
+	if err := n.known.save(); err != nil {
+		n.fail(err)
+	}
+}
+
+// memberSet is the names of all members.
+func (n *Node) memberSet() map[string]bool {
+	members := map[string]bool{}
+	for _, s := range n.servers() {
+		members[string(s.ID)] = true
+	}
+	return members
+}

@@ -1,0 +1,150 @@
+package consensus
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloister-os/cloister/store"
+)
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		boot  uint64
+		start proof
+		leads bool
+		want  string
+		vouch bool
+	}{
+		{"the same life again", 5, proof{2, 4, 1, 1}, true, "", true},
+		{"a new life of the same disk", 6, proof{2, 5, 100, 7}, true, "", true},
+		{"a disk that forgot its last life", 6, proof{2, 4, 100, 7}, false, "older", false},
+		{"a disk that forgot entries", 6, proof{2, 5, 99, 7}, true, "older", false},
+		{"a disk that forgot a term", 6, proof{2, 5, 100, 6}, true, "older", false},
+		{"an earlier life", 4, proof{2, 3, 200, 9}, true, "two processes", false},
+		{"an emptied disk, to the leader", 6, proof{6, 0, 0, 0}, true, "older", false},
+		{"an emptied disk, to a follower", 6, proof{6, 0, 0, 0}, false, "", false},
+	} {
+		k := &known{proofs: map[string]proof{"n2": {Birth: 2, Boot: 5, Index: 100, Term: 7}}}
+		got, vouch := k.judge(hello{Node: "n2", Boot: c.boot, Start: c.start}, c.leads)
+		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) || vouch != c.vouch {
+			t.Errorf("%s: %q, %v", c.what, got, vouch)
+		}
+	}
+}
+
+func TestVouching(t *testing.T) {
+	k := &known{met: map[string]bool{}}
+	if !k.vouches(nil, 1) {
+		t.Error("a node that is all of the cluster waits for nobody")
+	}
+	k = &known{met: map[string]bool{}}
+	others := []string{"n2", "n3"}
+	if k.vouches(others, 1) {
+		t.Error("without any other")
+	}
+	k.meets("n2")
+	if k.vouches(others, 1) {
+		t.Error("before the third could answer")
+	}
+	k.first = time.Now().Add(-2 * vouchAfter)
+	if !k.vouches(others, 1) {
+		t.Error("the third does not answer")
+	}
+}
+
+// A voter whose disk was set back does not come back into the cluster.
+func TestADiskSetBackIsRefused(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	if _, err := g.put(g.nodes["n1"], "S/k", "old"); err != nil {
+		t.Fatal(err)
+	}
+	g.stop("n3")
+	yesterday := t.TempDir()
+	if err := os.CopyFS(yesterday, os.DirFS(g.dirs["n3"])); err != nil {
+		t.Fatal(err)
+	}
+	g.start("n3", false)
+	g.ready("n3")
+	if _, err := g.put(g.nodes["n3"], "S/k", "new"); err != nil {
+		t.Fatal(err)
+	}
+	g.stop("n3")
+	g.dirs["n3"] = yesterday
+	n := g.start("n3", false)
+	select {
+	case err := <-n.Fatal():
+		if !strings.Contains(err.Error(), "older than what the cluster knows") || !strings.Contains(err.Error(), "join it again") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a disk of yesterday was accepted")
+	}
+	g.stop("n3")
+
+	// Removed, emptied and joined again it is welcome.
+	if err := g.nodes["n2"].Remove(t.Context(), "n3"); err != nil {
+		t.Fatal(err)
+	}
+	g.dirs["n3"] = t.TempDir()
+	g.start("n3", false)
+	if err := g.nodes["n2"].AddNonvoter(t.Context(), Peer{ID: "n3", Address: g.peers["n3"].addr}); err != nil {
+		t.Fatal(err)
+	}
+	g.voters(3)
+	g.ready("n3")
+	if v, err := g.get(g.nodes["n3"], store.Fresh, "S/k"); v != "new" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+}
+
+func TestARemovedNodeStops(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	gone := g.nodes["n3"]
+	if err := g.nodes["n2"].Remove(t.Context(), "n3"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-gone.Fatal():
+		if !strings.Contains(err.Error(), "was removed from the cluster") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a removed node goes on")
+	}
+	if _, err := g.put(gone, "S/k", "v"); err == nil {
+		t.Error("it takes a transaction")
+	}
+	g.stop("n3")
+	c := Config{Dir: g.dirs["n3"], NodeID: "n3", Peers: g.peers["n3"], Address: g.peers["n3"].addr}
+	if n, err := Open(t.Context(), c); err == nil {
+		n.Close()
+		t.Error("it opens again")
+	} else if !strings.Contains(err.Error(), "was removed") {
+		t.Error(err)
+	}
+	if _, err := g.put(g.nodes["n2"], "S/k", "v"); err != nil {
+		t.Errorf("the others: %v", err)
+	}
+}
+
+// The founder leads; its removal goes by way of a transfer.
+func TestTheLeaderIsRemoved(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	leader := g.leader()
+	if err := g.nodes["n2"].Remove(t.Context(), leader.cfg.NodeID); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-leader.Fatal():
+	case <-time.After(30 * time.Second):
+		t.Fatal("it goes on")
+	}
+	g.stop(leader.cfg.NodeID)
+	g.voters(2)
+	if _, err := g.put(g.nodes["n3"], "S/k", "v"); err != nil {
+		t.Error(err)
+	}
+}
