@@ -21,7 +21,7 @@ func loginCommand() *cobra.Command {
 			return login(cmd, p)
 		},
 	}
-	cmd.Flags().String("url", "", "the node's address, https://HOST:PORT")
+	cmd.Flags().String("url", "", "where to sign in, https://HOST:PORT: a node, the service name, or several nodes with commas between")
 	cmd.Flags().String("ca", "", "the node's certificate authority, tls/ca.pem in its data folder")
 	cmd.Flags().String("user", "", "your name")
 	addPasswordFlag(cmd)

@@ -26,9 +26,9 @@ func sourceCommand() *cobra.Command {
 			return show(cmd, sources, func(w io.Writer) error {
 				var rows [][]string
 				for _, s := range sources {
-					rows = append(rows, []string{s.Name, s.Kind, s.Path, syncState(s.Progress), when(s.AsOf)})
+					rows = append(rows, []string{s.Name, s.Kind, dash(s.Node), s.Path, sourceState(s), when(s.AsOf)})
 				}
-				return table(w, []string{"NAME", "KIND", "PATH", "SYNC", "AS OF"}, rows)
+				return table(w, []string{"NAME", "KIND", "NODE", "PATH", "SYNC", "AS OF"}, rows)
 			})
 		},
 	}
@@ -45,6 +45,14 @@ func sourceCommand() *cobra.Command {
 }
 
 func sourcePath(name string) string { return "/api/v1/sources/" + url.PathEscape(name) }
+
+// sourceState says how a source fares: nobody syncs one whose node is away.
+func sourceState(s wire.Source) string {
+	if !s.Away.IsZero() {
+		return fmt.Sprintf("node %s is away since %s", clean(s.Node), when(s.Away))
+	}
+	return syncState(s.Progress)
+}
 
 func syncState(p wire.Progress) string {
 	switch {
@@ -78,6 +86,7 @@ func sourceAddCommand() *cobra.Command {
 			}
 			in := wire.NewSource{Name: args[1], Kind: args[0], Path: path}
 			in.Audience, _ = cmd.Flags().GetStringSlice("audience")
+			in.Node, _ = cmd.Flags().GetString("node")
 			var src wire.Source
 			if err := call(cmd, http.MethodPost, "/api/v1/sources", in, &src); err != nil {
 				return err
@@ -89,6 +98,7 @@ func sourceAddCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().String("path", "", "the repository or folder, on the node")
+	cmd.Flags().String("node", "", "the node whose machine has it, by name; the one that is asked when not given")
 	cmd.Flags().StringSlice("audience", nil, "a role or key id that may read it; everybody who may ask when not given")
 	return cmd
 }

@@ -17,6 +17,7 @@ import (
 const (
 	chunk     = 8 << 20 // bytes of one request
 	maxChunks = 1 << 20
+	maxBreaks = 5 // in a row, of sending a file
 )
 
 // send uploads a file and returns its hash, by which the node knows it. What the
@@ -67,6 +68,7 @@ func sendFile(cmd *cobra.Command, c *client.Client, f *os.File, total int64, has
 	if err := c.Do(cmd.Context(), "GET", path, nil, &have); err != nil {
 		return err
 	}
+	breaks := 0
 	for range maxChunks {
 		if have.Offset == total {
 			return nil
@@ -77,8 +79,17 @@ func sendFile(cmd *cobra.Command, c *client.Client, f *os.File, total int64, has
 		n := min(chunk, total-have.Offset)
 		part := io.NewSectionReader(f, have.Offset, n)
 		if err := c.Put(cmd.Context(), fmt.Sprintf("%s?offset=%d", path, have.Offset), part, n, &have); err != nil {
-			return err
+			// How much arrived is asked anew, of the node that answers: another one
+			// may have none of it.
+			if breaks++; breaks > maxBreaks || cmd.Context().Err() != nil {
+				return err
+			}
+			if again := c.Do(cmd.Context(), "GET", path, nil, &have); again != nil {
+				return err
+			}
+			continue
 		}
+		breaks = 0
 		b.show("sending", have.Offset, total, size(have.Offset)+" of "+size(total))
 	}
 	return errors.New("the file is too large")

@@ -1,21 +1,35 @@
 package client
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
-// Profile says which node, whom to trust, and who one is. It is kept in a file
+// Profile says which nodes, whom to trust, and who one is. It is kept in a file
 // that only its owner may read.
 type Profile struct {
-	URL   string `json:"url"`
+	URL   string `json:"url"`          // of a node, of the service name, or of several nodes with commas between
 	CA    string `json:"ca,omitempty"` // the authority's certificate, PEM; "" = the system's
 	User  string `json:"user,omitempty"`
 	Token string `json:"token,omitempty"`
+}
+
+// Servers are the profile's addresses, one by one.
+func (p Profile) Servers() []string {
+	var out []string
+	for s := range strings.SplitSeq(p.URL, ",") {
+		if s = strings.TrimRight(strings.TrimSpace(s), "/"); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // ErrNoProfile means that nobody has signed in on this account yet.
@@ -29,16 +43,19 @@ func profilePath() (string, error) {
 	return filepath.Join(dir, "cloister", "profile.json"), nil
 }
 
-// Load reads the saved profile, and then CLOISTER_URL, CLOISTER_CA (a file) and
+// Load reads the saved profile, and then CLOISTER_SERVER or CLOISTER_URL (one
+// address, or several with commas between), CLOISTER_CA (a file) and
 // CLOISTER_TOKEN, which override it. A token of the profile is not sent to
-// another address than the one it came from.
+// another address than those it is for.
 func Load() (Profile, error) {
 	p, err := saved()
 	if err != nil && !errors.Is(err, ErrNoProfile) {
 		return p, err
 	}
-	if u := os.Getenv("CLOISTER_URL"); u != "" {
-		if u != p.URL {
+	if u := cmp.Or(os.Getenv("CLOISTER_SERVER"), os.Getenv("CLOISTER_URL")); u != "" {
+		there := Profile{URL: u}
+		foreign := func(s string) bool { return !slices.Contains(p.Servers(), s) }
+		if slices.ContainsFunc(there.Servers(), foreign) {
 			p.Token, p.User = "", ""
 		}
 		p.URL, err = u, nil
@@ -105,14 +122,22 @@ func (p Profile) Save() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "profile.*")
-	if err != nil {
+	if err := writePrivate(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("save the profile: %w", err)
 	}
+	return nil
+}
+
+// writePrivate replaces a file that only its owner may read.
+func writePrivate(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
 	defer os.Remove(f.Name()) // gone after the rename
-	_, err = f.Write(append(b, '\n'))
+	_, err = f.Write(b)
 	if err := errors.Join(err, f.Chmod(0o600), f.Close()); err != nil {
-		return fmt.Errorf("save the profile: %w", err)
+		return err
 	}
 	return os.Rename(f.Name(), path)
 }
