@@ -25,6 +25,7 @@ func (d *disk) engine() string  { return filepath.Join(d.dir, "engine") }
 func (d *disk) tmp() string     { return filepath.Join(d.dir, "tmp") }
 func (d *disk) uploads() string { return filepath.Join(d.dir, "tmp", "uploads") }
 func (d *disk) setup() string   { return filepath.Join(d.dir, "setup.json") }
+func (d *disk) web() string     { return filepath.Join(d.dir, "tls", "organisation.sealed") }
 func (d *disk) ca() string      { return filepath.Join(d.dir, "tls", "ca.pem") }
 
 // openDisk makes the folder if it is not there, and locks it. It refuses a

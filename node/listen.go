@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/cloister-os/cloister/auth/seal"
+	"github.com/cloister-os/cloister/node/webcert"
 )
 
 // Bounds of the listener.
@@ -51,12 +54,29 @@ func (n *Node) webTLS() (*tls.Config, error) {
 	if a, ok := n.listener.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 		ips = append(ips, interfaceIPs()...)
 	}
-	c, err := n.ca.ServerTLS(names, ips)
+	own, err := n.ca.NodeCert(seal.Identity{Names: names, IPs: ips}, n.certLife, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make the node's certificate: %w", err)
 	}
-	c.NextProtos = []string{"h2", "http/1.1"}
-	return c, nil
+	n.web = webcert.New(webcert.Config{
+		Internal: own.Get, Sealer: n.keys, Copy: n.disk.web(), Names: n.served(host), Logger: n.log,
+	})
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: n.web.Get, NextProtos: []string{"h2", "http/1.1"}}, nil
+}
+
+// served is what people reach the service by, for the organisation's certificate:
+// the service's name and what the configuration adds, or else this node's host.
+func (n *Node) served(host string) []string {
+	var out []string
+	for _, name := range append([]string{n.place.Service}, n.cfg.Names...) {
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	if len(out) == 0 && host != "" {
+		out = append(out, host)
+	}
+	return out
 }
 
 // split tells host names and addresses apart.

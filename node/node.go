@@ -41,6 +41,7 @@ import (
 	"github.com/cloister-os/cloister/node/cluster/roster"
 	"github.com/cloister-os/cloister/node/config"
 	"github.com/cloister-os/cloister/node/health"
+	"github.com/cloister-os/cloister/node/webcert"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
 	"github.com/cloister-os/cloister/store/blob/exchange"
@@ -64,6 +65,7 @@ type Node struct {
 	port     *cluster.Port // nil: the peer port is closed
 	peers    http.ServeMux // what other nodes may ask; add to it before or after it is served
 	peerCert *seal.NodeCert
+	web      *webcert.Service // the certificate that browsers see
 	roster   atomic.Pointer[roster.Roster]
 	keys     *seal.Keys
 	ring     *seal.Keyring // this node's data keys
@@ -290,7 +292,7 @@ func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
 		Store: n.store, Sessions: n.sessions, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
-		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(),
+		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web,
 		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Logger: n.log,
 	})
 	if err != nil {

@@ -25,6 +25,14 @@ func (n nodePages) List(ctx context.Context, p auth.Principal) (view.Nodes, erro
 		Manage: n.guard.Decide(ctx, guard.Request{Principal: p, Action: auth.ClusterManage, Resource: auth.TheSystem}) == nil,
 		Shut:   n.port == nil,
 	}
+	web := n.web.Status()
+	out.Web = view.Certificate{Tone: view.OK, State: "internal", Names: web.Names, Issuer: web.Issuer, Until: web.Until, Warning: web.Warning}
+	if web.Organisation {
+		out.Web.State = "of the organisation"
+	}
+	if web.Warning != "" {
+		out.Web.Tone = view.Warn
+	}
 	for _, m := range list {
 		out.List = append(out.List, showNode(m))
 	}

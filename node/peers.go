@@ -139,6 +139,10 @@ func (n *Node) openRoster(ctx context.Context) error {
 		return errRemoved(n.place.Node, n.cfg.Data)
 	}
 	n.roster.Store(r)
+	if err := n.web.Attach(ctx, n.store, n.guard); err != nil {
+		return err
+	}
+	n.rooms.runs("the organisation's certificate", n.web.Run)
 	n.rooms.runs("the roster of nodes", func(ctx context.Context) error { return r.Run(ctx, n.rosterChanged) })
 	if n.port != nil {
 		n.port.HandleJoin(r.Join)
@@ -301,7 +305,12 @@ func (n *Node) ownFacts() (roster.Facts, error) {
 	if err != nil {
 		return roster.Facts{}, err
 	}
-	return roster.Facts{URL: n.URL(), Certificate: c.Leaf.NotAfter.UTC()}, nil
+	f := roster.Facts{URL: n.URL(), Certificate: c.Leaf.NotAfter.UTC()}
+	web := n.web.Status()
+	if f.Warning = web.Warning; web.Organisation {
+		f.Organisation = web.Until.UTC()
+	}
+	return f, nil
 }
 
 func (n *Node) serveFacts(w http.ResponseWriter, r *http.Request) {

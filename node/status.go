@@ -20,6 +20,9 @@ func (n *Node) status(ctx context.Context, p auth.Principal) (wire.Status, error
 	if err := n.store.Writable(); err != nil {
 		out.Store.ReadOnly = err.Error()
 	}
+	if w := n.web.Status().Warning; w != "" {
+		out.Warnings = append(out.Warnings, w)
+	}
 	engine := n.engine.Status()
 	out.Engine.State = "ready"
 	if !engine.Ready {

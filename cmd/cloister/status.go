@@ -44,6 +44,9 @@ func writeStatus(w io.Writer, s wire.Status) error {
 		{"models", dash(strings.Join(s.Models, ", "))},
 		{"audit log key", s.LogKey},
 	}
+	for _, w := range s.Warnings {
+		rows = append(rows, []string{"warning", w})
+	}
 	for _, src := range s.Sources {
 		rows = append(rows, []string{"source " + src.Name, sourceState(src) + ", as of " + when(src.AsOf)})
 	}

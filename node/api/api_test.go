@@ -29,6 +29,7 @@ import (
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/node/cluster/roster"
+	"github.com/cloister-os/cloister/node/webcert"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
 	"github.com/cloister-os/cloister/store/consensus"
@@ -91,6 +92,12 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	t.Cleanup(func() { cfg.Runs.Close() })
 	cfg.Nodes, err = roster.New(t.Context(), roster.Config{Store: st, Raft: alone{}, Door: h.Guard, Node: "test"})
 	must(t, err)
+	ca, err := keys.CA()
+	must(t, err)
+	internal, err := ca.NodeCert(seal.Identity{}, 0, nil)
+	must(t, err)
+	cfg.Certificate = webcert.New(webcert.Config{Internal: internal.Get, Sealer: keys})
+	must(t, cfg.Certificate.Attach(t.Context(), st, h.Guard))
 	cfg.Ask = func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
 		return cfg.Runs.StartOnce(ctx, p, key, "echo", question)
 	}
@@ -177,7 +184,7 @@ func routes(t *testing.T, a *API) []route {
 		"ask": wire.Question{Question: "who?"}, "add-source": wire.NewSource{Name: "s", Kind: "files", Path: "/tmp"},
 		"import-model": wire.ImportModel{Path: "/no/such/file"}, "create-key": wire.NewKey{Name: "k", Scopes: []string{"ask"}},
 		"put-policy": wire.NewPolicy{Text: `@id("x") permit (principal, action, resource);`}, "export-records": wire.Export{},
-		"put-upload": []byte("bytes"), "invite-node": wire.NewInvitation{}, "transfer-lead": wire.Transfer{}, "readdress-node": wire.Address{Peer: "10.0.0.9:8444"},
+		"put-upload": []byte("bytes"), "invite-node": wire.NewInvitation{}, "transfer-lead": wire.Transfer{}, "request-certificate": wire.CertificateNames{Names: []string{"x.example"}}, "import-certificate": wire.CertificateChain{}, "readdress-node": wire.Address{Peer: "10.0.0.9:8444"},
 	}
 	var out []route
 	for path, item := range a.OpenAPI().Paths {

@@ -15,30 +15,32 @@ import (
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/node/webcert"
 	"github.com/cloister-os/cloister/store"
 )
 
 // Config is what an API needs. Sessions and Door are required; a route whose
 // service is nil answers 503.
 type Config struct {
-	Store     store.Store
-	Sessions  *session.Service
-	Door      guard.Door
-	Guard     *guard.Guard // for requests that may be sent again; nil = their keys are ignored
-	Policies  *policy.Policies
-	Ledger    *budget.Ledger
-	Records   guard.Records
-	Sources   *connect.Service
-	Cited     func(ctx context.Context, p auth.Principal, c CitationInput) (wire.Passage, error)
-	Packs     *pack.Service
-	Uploads   string // folder for files on their way; required
-	Runs      *run.Engine
-	Nodes     Nodes
-	Ask       func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
-	Status    func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
-	SetupDone func()                                                           // called after setup; may be nil
-	Heartbeat time.Duration                                                    // of event streams; 0 = 15 s
-	Logger    *slog.Logger                                                     // nil = slog.Default()
+	Store       store.Store
+	Sessions    *session.Service
+	Door        guard.Door
+	Guard       *guard.Guard // for requests that may be sent again; nil = their keys are ignored
+	Policies    *policy.Policies
+	Ledger      *budget.Ledger
+	Records     guard.Records
+	Sources     *connect.Service
+	Cited       func(ctx context.Context, p auth.Principal, c CitationInput) (wire.Passage, error)
+	Packs       *pack.Service
+	Uploads     string // folder for files on their way; required
+	Runs        *run.Engine
+	Certificate *webcert.Service
+	Nodes       Nodes
+	Ask         func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
+	Status      func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
+	SetupDone   func()                                                           // called after setup; may be nil
+	Heartbeat   time.Duration                                                    // of event streams; 0 = 15 s
+	Logger      *slog.Logger                                                     // nil = slog.Default()
 }
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

@@ -74,10 +74,10 @@ type Config struct {
 
 // Facts is what only a node itself knows.
 type Facts struct {
-	URL            string    `json:"url"`
-	Certificate    time.Time `json:"certificate"`     // until when its own certificate is valid
-	Organisation   time.Time `json:"organisation"`    // until when the organisation's is; zero = none
-	CertificateBad string    `json:"certificate_bad"` // why the organisation's is not used
+	URL          string    `json:"url"`
+	Certificate  time.Time `json:"certificate"`  // until when its own certificate is valid
+	Organisation time.Time `json:"organisation"` // until when the organisation's is; zero = none
+	Warning      string    `json:"warning"`      // what to see to about them
 }
 
 // Roster is open. It is safe for concurrent use.
