@@ -2,15 +2,18 @@ package consensus_test
 
 import (
 	"context"
-	"crypto/sha256"
+	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/store/consensus"
 	"github.com/cloister-os/cloister/store/storetest/crash"
 )
@@ -21,32 +24,63 @@ func TestMain(m *testing.M) {
 }
 
 // openChild opens the store of a life. Most lives have small memtables and move
-// the durable mark and cut the log often, so that a death finds these under way.
+// the durable mark and cut the log often, and every other one changes its data key
+// all the time, so that a death finds these under way.
 func openChild(ctx context.Context, dir string, life int) (crash.Store, error) {
-	c := consensus.Config{Dir: dir, NodeID: "n1", ReserveBytes: -1, Ring: ringOf(life), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	ring, err := keyring(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := consensus.Config{Dir: dir, NodeID: "n1", ReserveBytes: -1, Ring: ring, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	c.Machine.MemtableBytes = 2 << 20 // in every life: Badger cannot open a memtable that is larger than its own
 	if life%4 != 0 {
 		c.SyncEvery, c.SnapshotEntries = 30*time.Millisecond, 50
 	}
-	return consensus.Open(ctx, c)
-}
-
-// ringOf gives every other life a new key. The last look, life 0, has them all.
-func ringOf(life int) lifeRing {
-	if life == 0 {
-		return 1000
+	n, err := consensus.Open(ctx, c)
+	if err != nil || life%2 == 0 {
+		return n, err
 	}
-	return lifeRing(1 + life/2)
+	return rotate(n, ring), nil
 }
 
-// lifeRing is a keyring by its active key.
-type lifeRing uint32
+// rotated is a store whose data key changes all the time.
+type rotated struct {
+	*consensus.Node
+	stop func()
+}
 
-func (r lifeRing) Active() (uint32, []byte) { k, _ := r.Key(uint32(r)); return uint32(r), k }
+// rotate changes the key again and again, and drops each that nothing needs.
+func rotate(n *consensus.Node, ring *seal.Keyring) *rotated {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := seal.NewRotation(ring, slog.New(slog.DiscardHandler), seal.Named{Name: "the store", Holder: n})
+	var tasks sync.WaitGroup
+	tasks.Go(func() { r.Run(ctx) })
+	tasks.Go(func() {
+		for ctx.Err() == nil {
+			r.Start() // or one is under way
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	return &rotated{n, func() { cancel(); tasks.Wait() }}
+}
 
-func (r lifeRing) Key(id uint32) ([]byte, bool) {
-	k := sha256.Sum256([]byte{byte(id >> 8), byte(id)})
-	return k[:], id <= uint32(r)
+// Close implements crash.Store.
+func (r *rotated) Close() error {
+	r.stop()
+	return r.Node.Close()
+}
+
+// keyring is the store's, in a folder beside it.
+func keyring(dir string) (*seal.Keyring, error) {
+	keys, err := seal.Open(filepath.Join(filepath.Dir(dir), "seal"))
+	if err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(filepath.Join(dir, "raft"))
+	return keys.Keyring("n1", errors.Is(err, os.ErrNotExist))
 }
 
 // many is how often a test repeats its fault: the environment's word, or few.

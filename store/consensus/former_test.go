@@ -142,7 +142,7 @@ func TestGivingUpAndAskingAgain(t *testing.T) {
 
 func TestAFailedLogEndsTheNode(t *testing.T) {
 	n := testNode(t, Config{})
-	if err := n.logs.WAL.Close(); err != nil {
+	if err := n.logs.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.Apply(t.Context(), leafTx("S/a")); !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrClosed) {

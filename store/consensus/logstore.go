@@ -1,27 +1,21 @@
 package consensus
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 
-	"github.com/cloister-os/cloister/store/machine"
 	"github.com/cloister-os/cloister/store/sealed"
 )
 
-// logStore is raft-wal with what it needs around it: encryption, since raft-wal
-// cannot be opened again with a codec of its own; its own meta store, whose lock
-// raft-wal leaves behind when it is closed; and the end of the node on the first
-// error, since one failed append wedges it.
+// logStore is a log with what it needs around it: encryption, since raft-wal
+// cannot be opened again with a codec of its own, and the end of the node on the
+// first error, since one failed append wedges it.
 type logStore struct {
-	*wal.WAL
-	meta *metadb.BoltMetaDB
+	Log
 	box  *sealed.Box
 	fail func(error)
 
@@ -34,7 +28,7 @@ type logStore struct {
 var (
 	_ raft.LogStore          = (*logStore)(nil)
 	_ raft.StableStore       = (*logStore)(nil)
-	_ raft.MonotonicLogStore = (*logStore)(nil) // by raft-wal's IsMonotonic
+	_ raft.MonotonicLogStore = (*logStore)(nil)
 )
 
 const (
@@ -42,16 +36,12 @@ const (
 	keepBytes    = 4 << 20 // a larger buffer is not kept
 )
 
-func openLogStore(dir string, ring sealed.Ring, log *slog.Logger, fail func(error)) (*logStore, error) {
-	if err := machine.MakeDir(dir); err != nil {
-		return nil, err
-	}
-	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithLogger(raftLogger(log)), wal.WithSegmentSize(segmentBytes))
+func openLogStore(disk Disk, ring sealed.Ring, fail func(error)) (*logStore, error) {
+	l, err := disk.OpenLog()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the log: %w", err), meta.Close())
+		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	return &logStore{WAL: w, meta: meta, box: sealed.NewBox(ring, "log"), fail: fail}, nil
+	return &logStore{Log: l, box: sealed.NewBox(ring, "log"), fail: fail}, nil
 }
 
 // entryAAD binds an entry's data to its place in the log.
@@ -72,13 +62,13 @@ func (l *logStore) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{
 // used again.
 func (l *logStore) StoreLogs(e []*raft.Log) error {
 	if l.box.Plain() {
-		return l.check("write the log", l.WAL.StoreLogs(e))
+		return l.check("write the log", l.Log.StoreLogs(e))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out, err := l.seal(e)
 	if err == nil {
-		err = l.WAL.StoreLogs(out)
+		err = l.Log.StoreLogs(out)
 	}
 	return l.check("write the log", err)
 }
@@ -116,7 +106,7 @@ func (l *logStore) seal(e []*raft.Log) ([]*raft.Log, error) {
 
 // GetLog implements raft.LogStore.
 func (l *logStore) GetLog(index uint64, e *raft.Log) error {
-	if err := l.WAL.GetLog(index, e); err != nil || l.box.Plain() {
+	if err := l.Log.GetLog(index, e); err != nil || l.box.Plain() {
 		return err
 	}
 	var aad entryAAD
@@ -133,22 +123,35 @@ func (l *logStore) GetLog(index uint64, e *raft.Log) error {
 
 // DeleteRange implements raft.LogStore.
 func (l *logStore) DeleteRange(from, to uint64) error {
-	return l.check("cut the log", l.WAL.DeleteRange(from, to))
+	return l.check("cut the log", l.Log.DeleteRange(from, to))
 }
 
-// Set implements raft.StableStore. Its numbers (terms, counts of starts) are not
-// secret; its values say who was voted for.
+// raft's one secret value: who was voted for. Its numbers (terms, counts of starts)
+// are none.
+var votedFor = []byte("LastVoteCand")
+
+// Set implements raft.StableStore.
 func (l *logStore) Set(k, v []byte) error {
-	rec, err := l.box.Seal(nil, stableAAD(k), v)
-	if err == nil {
-		err = l.WAL.Set(k, rec)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.check("write the log", l.set(k, v))
+}
+
+// set seals a value; rekey must know its key. l.mu is held.
+func (l *logStore) set(k, v []byte) error {
+	if !bytes.Equal(k, votedFor) {
+		return fmt.Errorf("nothing here writes %q", k)
 	}
-	return l.check("write the log", err)
+	rec, err := l.box.Seal(nil, stableAAD(k), v)
+	if err != nil {
+		return err
+	}
+	return l.Log.Set(k, rec)
 }
 
 // Get implements raft.StableStore.
 func (l *logStore) Get(k []byte) ([]byte, error) {
-	rec, err := l.WAL.Get(k)
+	rec, err := l.Log.Get(k)
 	if err != nil || len(rec) == 0 || l.box.Plain() {
 		return rec, err
 	}
@@ -163,7 +166,7 @@ func stableAAD(k []byte) []byte { return append([]byte("stable/"), k...) }
 
 // SetUint64 implements raft.StableStore.
 func (l *logStore) SetUint64(k []byte, v uint64) error {
-	return l.check("write the log", l.WAL.SetUint64(k, v))
+	return l.check("write the log", l.Log.SetUint64(k, v))
 }
 
 func (l *logStore) check(op string, err error) error {
@@ -187,6 +190,3 @@ func (l *logStore) nextBoot(known uint64) (uint64, error) {
 }
 
 func (l *logStore) setBoot(n uint64) error { return l.SetUint64(bootKey, n) }
-
-// Close closes the log and its meta store.
-func (l *logStore) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }

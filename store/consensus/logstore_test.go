@@ -36,7 +36,7 @@ func (r *ring) Key(id uint32) ([]byte, bool) { k, ok := r.keys[id]; return k, ok
 
 func openLogs(t *testing.T, dir string, r sealed.Ring) *logStore {
 	t.Helper()
-	l, err := openLogStore(dir, r, slog.New(slog.DiscardHandler), func(err error) { t.Error(err) })
+	l, err := openLogStore(files{dir, r, slog.New(slog.DiscardHandler)}, r, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestTheLogIsSealed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := l.Set([]byte("voted"), []byte(logCanary)); err != nil {
+		if err := l.Set(votedFor, []byte(logCanary)); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.Close(); err != nil {
@@ -97,7 +97,7 @@ func TestTheLogIsSealed(t *testing.T) {
 				t.Fatalf("%s: entry %d is %+v, %v", name, i+1, e, err)
 			}
 		}
-		if v, err := l.Get([]byte("voted")); err != nil || string(v) != logCanary {
+		if v, err := l.Get(votedFor); err != nil || string(v) != logCanary {
 			t.Errorf("%s: %q %v", name, v, err)
 		}
 		if v, err := l.Get([]byte("never")); err != nil || len(v) != 0 {
@@ -117,7 +117,7 @@ func TestAnEntryOpensOnlyInItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	var first, e raft.Log
-	if err := l.WAL.GetLog(1, &first); err != nil {
+	if err := l.Log.GetLog(1, &first); err != nil {
 		t.Fatal(err)
 	}
 	// Whoever can write the disk puts the first entry's bytes in a third place.
@@ -128,7 +128,7 @@ func TestAnEntryOpensOnlyInItsPlace(t *testing.T) {
 		{Index: 6, Term: 1, Data: []byte("never sealed, and long enough to look as if it had been sealed once")},
 		{Index: 7, Term: 1, Data: []byte("short")},
 	} {
-		if err := l.WAL.StoreLogs([]*raft.Log{&moved}); err != nil {
+		if err := l.Log.StoreLogs([]*raft.Log{&moved}); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.GetLog(uint64(3+i), &e); err == nil {
