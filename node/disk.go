@@ -46,15 +46,11 @@ func openDisk(dir string) (*disk, error) {
 		return nil, fmt.Errorf("the folder %s holds something else: choose an empty or a new one with --data", dir)
 	}
 	d := &disk{dir: dir}
-	if d.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return nil, fmt.Errorf("the data folder %s cannot be written: %w", dir, reason(err))
+	if d.lock, err = lockFolder(dir); err != nil {
+		return nil, err
 	}
-	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		d.lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another process uses the data folder %s: stop it, or choose another folder with --data", dir)
-		}
-		return nil, fmt.Errorf("the data folder %s cannot be locked: %w", dir, err)
+	if _, err := os.Lstat(filepath.Join(dir, restoring)); err == nil {
+		return nil, errors.Join(fmt.Errorf("a restore into the data folder %s did not come to its end: run it again", dir), d.Close())
 	}
 	for _, sub := range []string{d.tls(), d.tmp(), d.index()} {
 		if err := os.MkdirAll(sub, 0o700); err != nil {
@@ -62,6 +58,22 @@ func openDisk(dir string) (*disk, error) {
 		}
 	}
 	return d, nil
+}
+
+// lockFolder takes a data folder for this process alone.
+func lockFolder(dir string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the data folder %s cannot be written: %w", dir, reason(err))
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another process uses the data folder %s: stop it, or choose another folder with --data", dir)
+		}
+		return nil, fmt.Errorf("the data folder %s cannot be locked: %w", dir, err)
+	}
+	return lock, nil
 }
 
 // sealed refuses a folder whose store is there and whose keys are not: new keys

@@ -75,7 +75,7 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), setupCommand(), loginCommand(), logoutCommand(), statusCommand(), sourceCommand(), askCommand(),
-		modelCommand(), nodeCommand(), certCommand(), auditCommand(), keyCommand(), policyCommand(), costCommand(), versionCommand(), manCommand(),
+		modelCommand(), nodeCommand(), certCommand(), backupCommand(), auditCommand(), keyCommand(), policyCommand(), costCommand(), versionCommand(), manCommand(),
 	)
 	return root
 }

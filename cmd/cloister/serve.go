@@ -28,8 +28,19 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the node until it is told to stop.
+// serve runs the node until it is told to stop. A restore of the cluster makes it
+// begin again on what was restored.
 func serve(cmd *cobra.Command, cfg config.Config) error {
+	for {
+		err := serveOnce(cmd, cfg)
+		if !errors.Is(err, node.ErrRestored) || cmd.Context().Err() != nil {
+			return err
+		}
+		logger(cfg.Log).Warn("The cluster was restored: this node starts again.")
+	}
+}
+
+func serveOnce(cmd *cobra.Command, cfg config.Config) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	n, err := node.Open(ctx, cfg, version, logger(cfg.Log))
@@ -41,6 +52,9 @@ func serve(cmd *cobra.Command, cfg config.Config) error {
 	}
 	return errors.Join(n.Serve(ctx), n.Close())
 }
+
+// quietLogger tells of what goes wrong only.
+func quietLogger() *slog.Logger { return logger(config.Log{Level: slog.LevelError}) }
 
 func logger(c config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}

@@ -16,6 +16,7 @@ import (
 	"github.com/cloister-os/cloister/models"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/backup"
 )
 
 // kind is how one kind of error is answered.
@@ -54,6 +55,12 @@ var kinds = []kind{
 	{connect.ErrExists, http.StatusConflict, "There is a source of that name already.", true, ""},
 	{connect.ErrRemoved, http.StatusConflict, "The source is removed or being removed.", true, ""},
 	{models.ErrTerms, http.StatusConflict, "Nobody has accepted the model's terms yet.", true, ""},
+	{backup.ErrMissing, http.StatusNotFound, "A backup is missing.", true, ""},
+	{backup.ErrDamaged, http.StatusUnprocessableEntity, "The backup is damaged.", true, ""},
+	{backup.ErrForeign, http.StatusUnprocessableEntity, "The backup is not of this cluster.", true, ""},
+	{backup.ErrKey, http.StatusUnprocessableEntity, "The backup cannot be opened.", true, ""},
+	{backup.ErrNoSpace, http.StatusInsufficientStorage, "Not enough free disk space.", true, ""},
+	{backup.ErrBusy, http.StatusConflict, "A backup is being made.", true, ""},
 	{connect.ErrAway, http.StatusBadGateway, "The node that holds the source is away.", true, ""},
 	{store.ErrReadOnly, http.StatusServiceUnavailable, "Nothing can be written now.", true, "30"},
 	{store.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},

@@ -39,6 +39,15 @@ type Config struct {
 	Session Session
 	Disk    Disk
 	Models  Models
+	Backup  Backup
+}
+
+// Backup says where backups are made, and how often.
+type Backup struct {
+	To       string        // the folder; "" = "backups" in the data folder
+	Every    time.Duration // 0 = only when somebody asks
+	Keep     int           // chains that are kept
+	Recovery string        // public recovery key that backups can be opened with; "" = none
 }
 
 // Cluster says how the node meets others.
@@ -110,6 +119,10 @@ func keys() []key {
 		{"session.life", "168h", "a session so old ends", span(func(c *Config) *time.Duration { return &c.Session.Life }, time.Minute, 366*24*time.Hour)},
 		{"disk.reserve", "512MiB", "writes stop when less than this is free", setReserve},
 		{"models.local", "true", "whether this node holds the models that were imported on others; false = it asks them", setLocal},
+		{"backup.to", "", "folder that backups are made in, best on another disk; backups in the data folder when not given", setBackupTo},
+		{"backup.every", "0", "how often a backup is made, by the node that leads; 0 = only on request", span(func(c *Config) *time.Duration { return &c.Backup.Every }, 0, 366*24*time.Hour)},
+		{"backup.keep", "4", "chains of backups that are kept, a chain being a full one and those that build on it", number(func(c *Config) *int { return &c.Backup.Keep }, 1, 1000)},
+		{"backup.recovery", "", "public recovery key for which backups carry the root key; see: cloister backup keygen", setRecovery},
 		{"models.threads", "0", "threads for one model, 0 = one less than there are cores", number(func(c *Config) *int { return &c.Models.Threads }, 0, 1024)},
 		{"models.context", "4096", "tokens of a prompt and its answer together", number(func(c *Config) *int { return &c.Models.Context }, 256, 1<<20)},
 	}
@@ -221,6 +234,9 @@ func (c Config) validate() error {
 	if c.Data == "" {
 		return errors.New("say where the node keeps its data: --data DIR")
 	}
+	if c.Backup.Every > 0 && c.Backup.Every < time.Minute {
+		return errors.New("backup.every is at least 1m, or 0 for none")
+	}
 	if c.Session.Idle > c.Session.Life {
 		return errors.New("session.idle is longer than session.life")
 	}
@@ -312,6 +328,22 @@ func setService(c *Config, s string) error {
 		return errors.New("it is a host name, like cloister.example.org")
 	}
 	c.Cluster.Name = s
+	return nil
+}
+
+func setBackupTo(c *Config, s string) (err error) {
+	if s == "" {
+		return nil
+	}
+	c.Backup.To, err = filepath.Abs(s)
+	return err
+}
+
+func setRecovery(c *Config, s string) error {
+	if s != "" && !strings.HasPrefix(s, "cloister-recovery-key-v1:") {
+		return errors.New("it is what cloister backup keygen printed, cloister-recovery-key-v1:…")
+	}
+	c.Backup.Recovery = s
 	return nil
 }
 

@@ -35,27 +35,30 @@ func (s *Service) create(ctx context.Context, p auth.Principal, full bool, begun
 		if err := permit.Admit(ctx, auth.BackupManage, auth.TheSystem); err != nil {
 			return guard.Outcome{}, err
 		}
-		if _, running, _ := s.status(); running != "" {
-			return guard.Outcome{}, fmt.Errorf("%w: a %s is under way: wait until it is done", store.ErrBusy, running)
+		if err := s.begin("backup"); err != nil {
+			return guard.Outcome{}, err
 		}
 		begun()
-		if _, err := s.cfg.Audit.Checkpoint(ctx); err != nil { // the log key is known and no epoch is pending
-			s.ended("backup", "", err)
-			return guard.Outcome{}, err
-		}
-		m, err := s.maker.Create(ctx, full)
-		if err != nil {
-			s.ended("backup", "", err)
-			return guard.Outcome{}, err
-		}
-		removed, err := s.maker.Folder().Keep(m.Cluster, max(1, s.cfg.Keep))
-		s.ended("backup", m.Name, err)
+		m, removed, err := s.make(ctx, full)
+		s.ended(m.Name, err)
 		detail := map[string]any{"backup": m.Name, "at": int64(m.Head.Version)}
 		if len(removed) > 0 {
 			detail["removed"] = int64(len(removed))
 		}
 		return guard.Outcome{Usage: map[string]int64{"bytes": m.Bytes()}, Detail: detail}, err
 	})
+}
+
+func (s *Service) make(ctx context.Context, full bool) (*backup.Manifest, []string, error) {
+	if _, err := s.cfg.Audit.Checkpoint(ctx); err != nil { // the log key is known and no epoch is pending
+		return &backup.Manifest{}, nil, err
+	}
+	m, err := s.maker.Create(ctx, full)
+	if err != nil {
+		return &backup.Manifest{}, nil, err
+	}
+	removed, err := s.maker.Folder().Keep(m.Cluster, max(1, s.cfg.Keep))
+	return m, removed, err
 }
 
 // Run makes the scheduled backups until the context ends: on the node that leads,
@@ -77,7 +80,7 @@ func (s *Service) Run(ctx context.Context) error {
 			continue
 		}
 		if err := s.create(ctx, auth.Principal{Kind: auth.System, ID: "backup"}, false, func() {}); err != nil && ctx.Err() == nil {
-			s.ended("backup", "", err)
+			s.cfg.Logger.Warn("The scheduled backup was not made.", "error", err)
 		}
 	}
 }
@@ -99,12 +102,12 @@ func (s *Service) due() bool {
 // File writes a backup's file from an offset on, for who takes it away. Not a byte
 // is written before the intent is durable.
 func (s *Service) File(ctx context.Context, p auth.Principal, name, file string, offset int64, w io.Writer) error {
-	if !backup.ValidName(name) || filepath.Base(file) != file || offset < 0 {
-		return fmt.Errorf("%w: there is no such file of a backup", store.ErrNotFound)
-	}
 	return s.cfg.Door.Do(ctx, s.request(p, "take "+file, name), func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
 		if err := permit.Admit(ctx, auth.BackupManage, auth.TheSystem); err != nil {
 			return guard.Outcome{}, err
+		}
+		if !backup.ValidName(name) || filepath.Base(file) != file || offset < 0 {
+			return guard.Outcome{}, fmt.Errorf("%w: there is no such file of a backup", store.ErrNotFound)
 		}
 		f, err := os.Open(filepath.Join(s.cfg.Dir, name, file))
 		if err != nil {
@@ -178,4 +181,6 @@ func infoOf(item store.Item) (blob.Info, bool, error) {
 }
 
 // Open implements backup.Blobs.
-func (n named) Open(_ context.Context, h blob.Hash) (io.ReadCloser, int64, error) { return n.blobs.Open(h) }
+func (n named) Open(_ context.Context, h blob.Hash) (io.ReadCloser, int64, error) {
+	return n.blobs.Open(h)
+}

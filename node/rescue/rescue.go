@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -67,10 +68,10 @@ type Service struct {
 	end   context.CancelFunc
 	tasks sync.WaitGroup
 
-	mu        sync.Mutex // guards all below
-	restoring bool
-	state     backup.Progress
-	last      Last
+	mu    sync.Mutex // guards all below
+	doing string     // "", "backup" or "restore"
+	state backup.Progress
+	last  Last
 }
 
 // Last is how the newest work ended.
@@ -136,31 +137,38 @@ func (s *Service) seal() (files map[string][]byte, recovery []byte, err error) {
 	return files, recovery, err
 }
 
-// Status says what is being done and how the last work ended.
-func (s *Service) status() (p backup.Progress, what string, last Last) {
-	if p, ok := s.maker.Progress(); ok {
-		what = "backup"
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return p, what, s.last
-	}
+// status says what is being done and how the last work ended.
+func (s *Service) status() (p backup.Progress, doing string, last Last) {
+	making, ok := s.maker.Progress()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.restoring {
-		what = "restore"
+	if s.doing == "backup" && ok {
+		return making, s.doing, s.last
 	}
-	return s.state, what, s.last
+	return s.state, s.doing, s.last
 }
 
-func (s *Service) ended(what, name string, err error) {
-	l := Last{What: what, Name: name, Ended: time.Now().UTC()}
-	if err != nil {
-		l.Error = err.Error()
-		s.cfg.Logger.Warn("The "+what+" failed.", "error", err)
-	}
+// begin takes the turn for a backup or a restore.
+func (s *Service) begin(what string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = l
+	if s.doing != "" {
+		return fmt.Errorf("%w: a %s is under way: wait until it is done", store.ErrBusy, s.doing)
+	}
+	s.doing, s.last, s.state = what, Last{}, backup.Progress{}
+	return nil
+}
+
+// ended gives the turn back.
+func (s *Service) ended(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = Last{What: s.doing, Name: name, Ended: time.Now().UTC()}
+	if err != nil {
+		s.last.Error = err.Error()
+		s.cfg.Logger.Warn("The "+s.doing+" failed.", "error", err)
+	}
+	s.doing = ""
 }
 
 func (s *Service) request(p auth.Principal, what, name string) guard.Request {
@@ -173,6 +181,7 @@ func (s *Service) request(p auth.Principal, what, name string) guard.Request {
 
 // Page is what the folder of backups holds and what is being done.
 type Page struct {
+	Node     string
 	Dir      string
 	Backups  []backup.Entry
 	Running  string // "", "backup" or "restore"
@@ -182,11 +191,13 @@ type Page struct {
 
 // List lists the backups of this node's folder.
 func (s *Service) List(ctx context.Context, p auth.Principal) (Page, error) {
-	page := Page{Dir: s.cfg.Dir}
+	page := Page{Node: s.cfg.Node, Dir: s.cfg.Dir}
 	err := s.cfg.Door.Read(ctx, s.request(p, "list", ""), func(context.Context, *guard.Permit) (guard.Outcome, error) {
 		page.Progress, page.Running, page.Last = s.status()
 		var err error
-		page.Backups, err = s.maker.Folder().List()
+		if page.Backups, err = s.maker.Folder().List(); errors.Is(err, fs.ErrNotExist) {
+			err = nil // none was made yet
+		}
 		return guard.Outcome{Usage: map[string]int64{"rows": int64(len(page.Backups))}}, err
 	})
 	if err != nil {

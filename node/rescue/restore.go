@@ -21,11 +21,8 @@ import (
 // returns once that is under way. Everything since the backup is lost, so whoever
 // asks repeats the backup's name. The nodes start again on the restored data.
 func (s *Service) Restore(ctx context.Context, p auth.Principal, name, confirm, reason string) error {
-	if confirm != name {
-		return fmt.Errorf("%w: everything since the backup will be lost: to confirm, repeat its name, %s", store.ErrInvalid, name)
-	}
 	begun := make(chan error, 2)
-	s.tasks.Go(func() { begun <- s.restore(s.life, p, name, reason, func() { begun <- nil }) })
+	s.tasks.Go(func() { begun <- s.restore(s.life, p, name, confirm, reason, func() { begun <- nil }) })
 	select {
 	case err := <-begun:
 		return err
@@ -36,7 +33,7 @@ func (s *Service) Restore(ctx context.Context, p auth.Principal, name, confirm, 
 
 // restore is audited by its intent, which stands in the log that is replaced, and
 // by the event that opens the epoch, which stands in the one that comes.
-func (s *Service) restore(ctx context.Context, p auth.Principal, name, reason string, begun func()) (err error) {
+func (s *Service) restore(ctx context.Context, p auth.Principal, name, confirm, reason string, begun func()) (err error) {
 	tx := store.NewTx()
 	permit, err := s.cfg.Door.Begin(ctx, tx, s.request(p, "restore", name))
 	if err != nil {
@@ -45,14 +42,13 @@ func (s *Service) restore(ctx context.Context, p auth.Principal, name, reason st
 	if _, err := s.cfg.Store.Apply(ctx, tx); err != nil {
 		return err
 	}
-	err = s.alone(func() error {
-		o, err := s.prepare(ctx, name, begun)
-		if err != nil {
-			return err
+	if err = s.begin("restore"); err == nil {
+		var o *backup.Opened
+		if o, err = s.prepare(ctx, name, confirm, begun); err == nil {
+			err = s.replace(ctx, o, audit.EpochCause{How: proof.HowRestored, From: name, By: audit.ActorOf(p), Reason: reason})
 		}
-		return s.replace(ctx, o, audit.EpochCause{How: proof.HowRestored, From: name, By: audit.ActorOf(p), Reason: reason})
-	})
-	s.ended("restore", name, err)
+		s.ended(name, err)
+	}
 	if err == nil {
 		return nil
 	}
@@ -64,29 +60,12 @@ func (s *Service) restore(ctx context.Context, p auth.Principal, name, reason st
 	return err
 }
 
-// alone runs a restore unless a backup or another one is under way.
-func (s *Service) alone(f func() error) error {
-	s.mu.Lock()
-	busy := s.restoring
-	s.restoring = true
-	s.mu.Unlock()
-	if busy {
-		return fmt.Errorf("%w: a restore is under way: wait until it is done", store.ErrBusy)
-	}
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.restoring = false
-	}()
-	if _, making := s.maker.Progress(); making {
-		return fmt.Errorf("%w: a backup is under way: wait until it is done", store.ErrBusy)
-	}
-	return f()
-}
-
 // prepare checks everything that can be wrong with a backup before anything is
 // replaced by it.
-func (s *Service) prepare(ctx context.Context, name string, begun func()) (*backup.Opened, error) {
+func (s *Service) prepare(ctx context.Context, name, confirm string, begun func()) (*backup.Opened, error) {
+	if confirm != name {
+		return nil, fmt.Errorf("%w: everything since the backup will be lost: to confirm, repeat its name, %s", store.ErrInvalid, name)
+	}
 	if !s.cfg.Store.Leads() {
 		return nil, fmt.Errorf("%w: a cluster is restored from the node that leads: run this against that one, with the backup in its folder, or hand it the lead with: cloister node transfer %s", store.ErrInvalid, s.cfg.Node)
 	}
