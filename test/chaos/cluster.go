@@ -195,7 +195,7 @@ func get(ctx context.Context, client *http.Client, url string, out any) error {
 func (c *Cluster) admin(a wire.Admin) error {
 	var last error
 	for _, n := range c.nodes {
-		if n.id == a.ID && a.Do == "remove" || !n.running() {
+		if n.id == a.ID || !n.running() { // one that comes or goes cannot say
 			continue
 		}
 		if last = post(c.t.Context(), c.client, n.url()+wire.AdminPath, a, &struct{}{}); last == nil {
