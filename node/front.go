@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"html"
@@ -20,6 +21,7 @@ import (
 type front struct {
 	up    atomic.Pointer[http.Handler] // everything; nil until the node is up
 	phase atomic.Pointer[phase]
+	web   atomic.Pointer[tls.Config] // what a browser is met with
 }
 
 // phase is a step of the start that may take long.
@@ -73,12 +75,26 @@ const waitingPage = `<!doctype html>
 </html>
 `
 
-// openFront begins to answer on the listener.
+// openFront begins to answer on the listener, or goes on with the node's own
+// certificate when it answered already.
 func (n *Node) openFront(context.Context) error {
 	n.front.enter(phase{name: "starting", sentence: "This node is starting."})
 	c, err := n.webTLS()
 	if err != nil {
 		return err
+	}
+	n.serveFront(c)
+	return nil
+}
+
+// serveFront answers on the listener; a second call changes the certificate alone.
+func (n *Node) serveFront(web *tls.Config) {
+	if n.front.web.Swap(web) != nil {
+		return
+	}
+	c := &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: web.NextProtos,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return n.front.web.Load(), nil },
 	}
 	n.server = server(api.Shell(n.log, n.requests.Count, &n.front), c, n.log)
 	requests, cut := context.WithCancel(context.Background())
@@ -102,7 +118,6 @@ func (n *Node) openFront(context.Context) error {
 			n.rooms.fail(fmt.Errorf("the listener ended: %w", err))
 		}
 	}()
-	return nil
 }
 
 // stopWithin is how long requests under way may take when the node stops. Event

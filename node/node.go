@@ -41,7 +41,6 @@ import (
 	"github.com/cloister-os/cloister/node/cluster/roster"
 	"github.com/cloister-os/cloister/node/config"
 	"github.com/cloister-os/cloister/node/health"
-	"github.com/cloister-os/cloister/node/rescue"
 	"github.com/cloister-os/cloister/node/webcert"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
@@ -70,6 +69,7 @@ type Node struct {
 	roster   atomic.Pointer[roster.Roster]
 	keys     *seal.Keys
 	ring     *seal.Keyring // this node's data keys
+	rotation *seal.Rotation
 	ca       *seal.CA
 	store    *consensus.Node
 	clock    *store.Clock // leader time
@@ -78,7 +78,6 @@ type Node struct {
 	ledger   *budget.Ledger
 	guard    *guard.Guard
 	audit    *audit.Log
-	backups  *rescue.Service
 	sessions *session.Service
 	blobs    *blob.Store
 	exchange *exchange.Client
@@ -114,7 +113,7 @@ func newNode(cfg config.Config, version string, log *slog.Logger) *Node {
 // start opens every room, or none.
 func (n *Node) start(ctx context.Context) error {
 	for _, open := range []func(context.Context) error{
-		n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openBackups, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openDoor,
+		n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openRotation, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
 			return errors.Join(err, n.rooms.Close())
@@ -162,11 +161,11 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-func (n *Node) openSeal(context.Context) (err error) {
+func (n *Node) openSeal(ctx context.Context) (err error) {
 	if err := n.disk.sealed(); err != nil {
 		return err
 	}
-	if n.keys, err = seal.Open(n.disk.seal()); err != nil {
+	if n.keys, err = n.openKeys(ctx); err != nil {
 		return err
 	}
 	stored, err := n.disk.stored()
@@ -177,6 +176,9 @@ func (n *Node) openSeal(context.Context) (err error) {
 		return err
 	}
 	if n.ca, err = n.keys.CA(); err != nil {
+		return err
+	}
+	if err := n.keepFront(); err != nil {
 		return err
 	}
 	if err := writeFile(n.disk.ca(), n.ca.PEM(), 0o644); err != nil {
@@ -294,8 +296,8 @@ func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
 		Store: n.store, Sessions: n.sessions, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
-		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Backups: n.backups, Certificate: n.web,
-		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Logger: n.log,
+		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web,
+		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Seal: sealing{n}, Logger: n.log,
 	})
 	if err != nil {
 		return nil, err

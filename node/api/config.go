@@ -36,7 +36,7 @@ type Config struct {
 	Runs        *run.Engine
 	Certificate *webcert.Service
 	Nodes       Nodes
-	Backups     Backups
+	Seal        Seal
 	Ask         func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
 	Status      func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
 	SetupDone   func()                                                           // called after setup; may be nil
