@@ -48,7 +48,7 @@ func writeStatus(w io.Writer, s wire.Status) error {
 		rows = append(rows, []string{"warning", w})
 	}
 	for _, src := range s.Sources {
-		rows = append(rows, []string{"source " + src.Name, sourceState(src) + ", as of " + when(src.AsOf)})
+		rows = append(rows, []string{"source " + src.Name, shortState(src) + ", as of " + when(src.AsOf)})
 	}
 	for _, r := range rows {
 		if _, err := fmt.Fprintf(w, "%-14s %s\n", clean(r[0]), clean(r[1])); err != nil {
@@ -58,7 +58,7 @@ func writeStatus(w io.Writer, s wire.Status) error {
 	return nil
 }
 
-func sourceState(s wire.SourceShort) string {
+func shortState(s wire.SourceShort) string {
 	switch {
 	case s.Running:
 		return s.Stage
