@@ -152,6 +152,7 @@ func (h *helm) update() {
 		notice, h.notice = h.notice, make(chan struct{})
 	}
 	h.mu.Unlock()
+	n.hurry(next.reign == nil && next.leader == nil)
 	if next.reign != nil || next.leader != nil {
 		n.former.queue.repeat(n.origin.due(time.Now(), true))
 		n.tasks.Go(n.becomeReady)
@@ -159,6 +160,22 @@ func (h *helm) update() {
 	close(old.changed)
 	if notice != nil {
 		close(notice)
+	}
+}
+
+// hurry shortens raft's timeouts while the leader's connection is broken, so that
+// a leader that died is replaced within a breath; they are longer while it lives,
+// since a loaded leader may be late. The vote before the vote keeps a node that
+// alone lost the leader from disturbing the others.
+func (n *Node) hurry(yes bool) {
+	c := n.raft.ReloadableConfig()
+	c.HeartbeatTimeout = heartbeatTimeout
+	if yes {
+		c.HeartbeatTimeout = leaderLease
+	}
+	c.ElectionTimeout = c.HeartbeatTimeout
+	if err := n.raft.ReloadConfig(c); err != nil {
+		n.log.Warn("the timeouts were not changed", "error", err)
 	}
 }
 

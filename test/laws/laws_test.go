@@ -42,7 +42,7 @@ var owners = map[string][]string{
 	"golang.org/x/crypto/argon2":         {"auth/session"},
 	"github.com/hanwen/go-fuse":          {"store/storetest"},
 	"github.com/chromedp/":               {"test"},
-	"github.com/anishathalye/porcupine":  {"store/storetest", "test"},
+	"github.com/anishathalye/porcupine":  {"store", "test"},
 	"github.com/rogpeppe/go-internal":    {"cmd", "test"},
 	module + "/store/storetest":          {},
 	module + "/store/consensus":          {"node", "store", "test"},
