@@ -5,8 +5,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/cloister-os/cloister/test/kvnode/wire"
 )
 
 // reserve leaves a disk less than its reserve and gives the space back: the node
@@ -103,13 +101,17 @@ func (r *run) powerCut()    { r.cutPower(r.any()) }
 func (r *run) powerCutAll() { r.cutPower(r.nodes...) }
 
 // yesterday gives a node its disk as it was a while ago. It must not vote with
-// it: it says that it is old, or ends, and rejoins as a bare node.
+// it: it says that it is old and ends, and joins again as a bare node.
 func (r *run) yesterday() {
 	n := r.any()
 	n.end(syscall.SIGTERM)
 	old := n.disk.Copy()
 	r.restart(n)
-	r.hold(long, 2*long)
+	if err := r.ready(n); err != nil { // by then the others know of this life
+		r.wrong("before its disk is set back: %v", err)
+		return
+	}
+	r.hold(short, long)
 	n.end(syscall.SIGKILL)
 	if err := n.remount(r.t, old); err != nil {
 		r.wrong("%v", err)
@@ -117,23 +119,18 @@ func (r *run) yesterday() {
 	}
 	n.forgive(true)
 	r.restart(n)
-	r.hold(short, long)
-	r.noVote(n)
-	r.replace(n)
-}
-
-// noVote waits until the others see that a node does not vote, or that it is gone.
-func (r *run) noVote(n *node) {
-	r.log("%s is back with its disk of a while ago; runs: %v", n.id, n.running())
-	for _, other := range r.others(n) {
-		s, err := r.status(other)
-		if err != nil {
-			continue
+	if err := wait(r.t.Context(), func() error {
+		if n.running() {
+			return fmt.Errorf("it runs")
 		}
-		for _, m := range s.Members {
-			if m.ID == n.id {
-				r.log("%s sees %+v", other.id, wire.Member(m))
-			}
-		}
+		return nil
+	}); err != nil {
+		r.wrong("%s has the disk of a while ago, and nobody noticed: %v", n.id, err)
+		return
 	}
+	if said := n.tail(); !strings.Contains(said, "is older than what the cluster knows of it") {
+		r.wrong("%s ended with an old disk and did not say why: %s", n.id, said)
+		return
+	}
+	r.replace(n)
 }
