@@ -121,7 +121,11 @@ func (t *transport) target(id raft.ServerID, a raft.ServerAddress) raft.ServerAd
 
 // AppendEntriesPipeline implements raft.Transport.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.network.AppendEntriesPipeline(id, t.target(id, a))
+	p, err := t.network.AppendEntriesPipeline(id, t.target(id, a))
+	if err != nil {
+		return nil, err
+	}
+	return newPipeline(p), nil
 }
 
 // AppendEntries implements raft.Transport. raft tries a peer that is away less

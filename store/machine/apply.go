@@ -66,6 +66,9 @@ func (m *Machine) apply(index uint64, data []byte) (*Applied, error) {
 		return nil, err
 	}
 	m.publish(e, len(data))
+	if m.cfg.Observe != nil {
+		m.cfg.Observe(index, data, out)
+	}
 	return out, nil
 }
 

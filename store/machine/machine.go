@@ -49,6 +49,9 @@ type Config struct {
 	StateKeep time.Duration
 	// Ring encrypts the databases; nil leaves them plain.
 	Ring sealed.Ring
+	// Observe, when not nil, is told of each group that was applied. Simulations
+	// keep the log by it.
+	Observe func(index uint64, data []byte, a *Applied)
 	// Volume is where the data is kept, Badger's files in Dir when nil.
 	// Simulations give one that forgets.
 	Volume kv.Volume

@@ -63,6 +63,13 @@ type Disk struct {
 // New returns an empty disk. What survives a crash is drawn from rnd.
 func New(rnd *rand.Rand) *Disk { return &Disk{rnd: rnd, gens: map[uint64]*generation{}} }
 
+// Refuse sets Fail while others use the disk.
+func (d *Disk) Refuse(fail func(Op) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.Fail = fail
+}
+
 // Volume is the disk as a process sees it until the next crash.
 func (d *Disk) Volume() kv.Volume {
 	d.mu.Lock()
@@ -148,6 +155,20 @@ func (d *Disk) Differs() string {
 	}
 	return ""
 }
+
+// OpLog is a write of a log that lies on the same disk; see Step.
+const OpLog Op = "log"
+
+// Life is the present life's number, for Step.
+func (d *Disk) Life() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.life
+}
+
+// Step runs a change of something else that lies on the disk: it fails as the
+// disk does, and what it changed is durable.
+func (d *Disk) Step(life int, op Op, change func()) error { return d.step(life, op, change) }
 
 // step runs a change under the lock, unless it is made to fail.
 func (d *Disk) step(life int, op Op, change func()) error {

@@ -122,7 +122,7 @@ func number(t *testing.T, env string) (uint64, bool) {
 // one runs a seed and reports whether it passed.
 func one(t *testing.T, seed uint64, f func(*Run)) bool {
 	r := &Run{Seed: seed, Rand: rand.New(rand.NewPCG(seed, 7))}
-	synctest.Test(t, func(*testing.T) {
+	bubble(t, r, func() {
 		r.began = time.Now()
 		defer func() {
 			switch p := recover().(type) {
@@ -143,6 +143,30 @@ func one(t *testing.T, seed uint64, f func(*Run)) bool {
 		seed, r.failed, seed, t.Name(), keep(t, seed, r.history.String()))
 	return false
 }
+
+// bubble runs f in virtual time. It panics when nothing in it can go on, or when
+// something of it is left at its end.
+func bubble(t *testing.T, r *Run, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			buf := make([]byte, 1<<20)
+			r.Failf("%v", p)
+			r.Logf("%s", buf[:runtime.Stack(buf, true)])
+		}
+	}()
+	synctest.Test(t, func(*testing.T) {
+		defer time.AfterFunc(forEver, func() {
+			buf := make([]byte, 4<<20)
+			r.Logf("%s", buf[:runtime.Stack(buf, true)])
+			fmt.Fprintf(os.Stderr, "seed %d of %s goes on for ever; history: %s\n", r.Seed, t.Name(), keep(t, r.Seed, r.history.String()))
+			os.Exit(1) // what hangs cannot be ended
+		}).Stop()
+		f()
+	})
+}
+
+// forEver is longer than any run takes in virtual time.
+const forEver = 30 * time.Minute
 
 // keep writes a history to CLOISTER_ARTIFACTS, or to a folder of its own.
 func keep(t *testing.T, seed uint64, history string) string {

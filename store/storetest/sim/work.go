@@ -12,6 +12,8 @@ import (
 const (
 	keyNames = 6
 	logNames = 2
+	// calls is the log that each call of a client appends its name to.
+	calls = "calls"
 )
 
 var windows = []time.Duration{0, time.Minute}
@@ -56,6 +58,11 @@ func someTx(rnd *rand.Rand, id string, current func(store.Key) store.Version) *s
 // txOf makes a transaction of operations.
 func txOf(ops []store.Op) *store.Tx {
 	tx := store.NewTx()
+	addOps(tx, ops)
+	return tx
+}
+
+func addOps(tx *store.Tx, ops []store.Op) {
 	for _, op := range ops {
 		switch op.Kind {
 		case store.OpCheck:
@@ -70,5 +77,4 @@ func txOf(ops []store.Op) *store.Tx {
 			tx.Add(op.Key, op.Delta, op.Limit, op.Window)
 		}
 	}
-	return tx
 }
