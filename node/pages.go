@@ -1,11 +1,8 @@
 package node
 
 import (
-	"context"
 	"net/http"
 
-	"github.com/cloister-os/cloister/agents/run"
-	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/ui"
 	"github.com/cloister-os/cloister/ui/room"
@@ -16,9 +13,7 @@ import (
 func (n *Node) pages() (http.Handler, error) {
 	rooms, err := room.New(room.Config{
 		Store: n.store, Blobs: n.blobs, Door: n.guard, Sessions: n.sessions, Sources: n.sources, Runs: n.runs,
-		Ask: func(ctx context.Context, p auth.Principal, question string) (run.ID, error) {
-			return n.ask(ctx, p, "", question)
-		},
+		Ask:     n.ask,
 		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Policies: n.policies,
 		Engine: func() (bool, string) { s := n.engine.Status(); return s.Ready, s.Reason },
 		Prints: view.Fingerprints{Certificate: n.ca.Fingerprint(), LogKey: n.audit.Fingerprint()}, Logger: n.log,

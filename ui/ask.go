@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"iter"
 	"net/http"
 	"net/url"
@@ -46,7 +48,7 @@ func (u *pages) ask(w http.ResponseWriter, r *http.Request) error {
 	err := checkQuestion(question)
 	id := ""
 	if err == nil {
-		id, err = u.Runs.Ask(r.Context(), who(r), question)
+		id, err = u.Runs.Ask(r.Context(), who(r), onceFor(field(r, "once"), question), question)
 	}
 	if wrong, n, ok := wrongInput(err); ok {
 		if n == nil {
@@ -59,6 +61,15 @@ func (u *pages) ask(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return goTo(w, r, "/ask/"+url.PathEscape(id))
+}
+
+// onceFor names this question on this rendering of the form.
+func onceFor(once, question string) string {
+	if once == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(once + "\n" + question))
+	return "page " + hex.EncodeToString(sum[:16])
 }
 
 func checkQuestion(question string) error {

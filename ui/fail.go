@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -27,6 +28,9 @@ func (u *pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	o := u.explain(r, err)
+	if o.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
 	p := u.frame(r, "", o.Title)
 	page := view.OopsGate(p, o)
 	if person, authErr := u.Sessions.Authenticate(r); authErr == nil {
@@ -76,6 +80,21 @@ func (u *pages) explain(r *http.Request, err error) view.Oops {
 			Tone: view.Warn, Icon: "lock", Status: http.StatusServiceUnavailable, Title: "No changes at the moment", Actions: homeward,
 			Text: "The node writes nothing until its disk has room again. Nothing was lost; free some space and try again.",
 		}
+	case errors.Is(err, connect.ErrAway):
+		return view.Oops{
+			Tone: view.Warn, Icon: "clock", Status: http.StatusBadGateway, Title: "The node that holds this source is away", Actions: homeward,
+			Text: Sentence(err),
+		}
+	case errors.Is(err, store.ErrUnknown):
+		return view.Oops{
+			Tone: view.Warn, Icon: "clock", Status: http.StatusServiceUnavailable, Title: "Nobody knows yet whether it happened", Actions: homeward,
+			Text: "The nodes were electing a leader. Look whether it was done before you do it again.",
+		}
+	case errors.Is(err, store.ErrClosed):
+		return view.Oops{
+			Tone: view.Warn, Icon: "clock", Status: http.StatusServiceUnavailable, Title: "This node is stopping", Actions: homeward,
+			Text: "Nothing was changed. Try again in a moment: another node may answer.",
+		}
 	case errors.Is(err, store.ErrBusy), errors.Is(err, auth.ErrThrottled):
 		return view.Oops{
 			Tone: view.Warn, Icon: "clock", Status: http.StatusServiceUnavailable, Title: "Too busy just now", Actions: homeward,
@@ -122,7 +141,7 @@ func wrongInput(err error) (wrong map[string]string, n *view.Notice, ok bool) {
 // full stop.
 func Sentence(err error) string {
 	s := strings.TrimSpace(auth.Redact(err.Error()))
-	for _, kind := range []error{store.ErrInvalid, store.ErrConflict} {
+	for _, kind := range []error{store.ErrInvalid, store.ErrConflict, connect.ErrAway} {
 		s = strings.TrimSuffix(s, ": "+kind.Error())
 	}
 	if s == "" {

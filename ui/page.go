@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/url"
@@ -82,7 +83,7 @@ const (
 func (u *pages) frame(r *http.Request, section, title string, scripts ...string) view.Page {
 	p := view.Page{
 		Title: title, Section: section, Node: u.Node, Version: u.Version,
-		ReadOnly: u.ReadOnly(), Now: u.Now(), Assets: u.assets,
+		ReadOnly: u.ReadOnly(), Now: u.Now(), Assets: u.assets, Once: rand.Text(),
 		Theme:   cookie(r, themeCookie, "light", "dark"),
 		KeysOff: cookie(r, keysCookie, "off") == "off",
 		Scripts: append([]string{"theme.js", "copy.js"}, scripts...),

@@ -47,8 +47,9 @@ type Sources interface {
 
 // Runs are questions and what became of them.
 type Runs interface {
-	// Ask starts a run and returns its id without waiting for it.
-	Ask(ctx context.Context, p auth.Principal, question string) (string, error)
+	// Ask starts a run and returns its id without waiting for it. A form that is
+	// sent again, because nobody answered, has the same once and starts no other.
+	Ask(ctx context.Context, p auth.Principal, once, question string) (string, error)
 	Get(ctx context.Context, p auth.Principal, id string) (view.Run, error)
 	// Recent lists the principal's own runs before one of them ("" = newest).
 	Recent(ctx context.Context, p auth.Principal, before string, limit int) ([]view.Run, error)

@@ -20,7 +20,7 @@ import (
 const (
 	maxStreams  = 512 // open at once
 	streamLife  = 5 * time.Minute
-	streamBeat  = 15 * time.Second
+	streamBeat  = 5 * time.Second        // by which a page knows that its node is there
 	streamPace  = 150 * time.Millisecond // frames come no closer than this
 	streamWrite = 10 * time.Second
 )
@@ -114,7 +114,7 @@ func (e *events) follow(ctx context.Context, newest <-chan frame, failed <-chan 
 		case <-ctx.Done():
 			return
 		case <-beat.C:
-			if !e.write(": still here\n\n") {
+			if !e.write("event: beat\ndata: 1\n\n") {
 				return
 			}
 		case <-pace.C:

@@ -36,8 +36,8 @@ type Config struct {
 	Sessions *session.Service
 	Sources  *connect.Service
 	Runs     *run.Engine
-	// Ask starts a run that answers a question.
-	Ask      func(ctx context.Context, p auth.Principal, question string) (run.ID, error)
+	// Ask starts a run that answers a question, once for a key that is not "".
+	Ask      func(ctx context.Context, p auth.Principal, once, question string) (run.ID, error)
 	Records  guard.Records
 	Packs    *pack.Service
 	Policies *policy.Policies
@@ -96,7 +96,7 @@ func (r *Rooms) may(ctx context.Context, p auth.Principal, a auth.Action, on aut
 func forPerson(field string, err error) error {
 	for _, kind := range []error{
 		auth.ErrDenied, auth.ErrUnauthenticated, auth.ErrThrottled, store.ErrReadOnly, store.ErrBusy, store.ErrUnknown, store.ErrClosed,
-		context.Canceled, context.DeadlineExceeded,
+		context.Canceled, context.DeadlineExceeded, connect.ErrAway,
 	} {
 		if errors.Is(err, kind) {
 			return err

@@ -24,11 +24,11 @@ type runs struct{ *Rooms }
 var _ ui.Runs = runs{}
 
 // Ask implements ui.Runs.
-func (s runs) Ask(ctx context.Context, p auth.Principal, question string) (string, error) {
+func (s runs) Ask(ctx context.Context, p auth.Principal, once, question string) (string, error) {
 	if len(question) > answer.MaxQuestionBytes {
 		return "", &ui.InputError{Text: fmt.Sprintf("The question is too long: at most %d bytes.", answer.MaxQuestionBytes)}
 	}
-	id, err := s.cfg.Ask(ctx, p, question)
+	id, err := s.cfg.Ask(ctx, p, once, question)
 	return string(id), told(err)
 }
 

@@ -93,9 +93,11 @@ func (s sources) Watch(ctx context.Context, p auth.Principal, name string) iter.
 }
 
 func (s sources) show(ctx context.Context, st connect.Status) (view.Source, error) {
-	v := view.Source{Name: st.Name, Kind: st.Kind, Path: st.Path, Audience: st.Audience, AsOf: st.Watermark}
+	v := view.Source{Name: st.Name, Kind: st.Kind, Path: st.Path, Audience: st.Audience, AsOf: st.Watermark, Node: st.Node, Away: st.Away}
 	g := st.Progress
 	switch {
+	case !st.Away.IsZero():
+		v.Tone, v.State = view.Warn, "its node is away"
 	case st.Removing:
 		v.Tone, v.State = view.Warn, "being removed"
 	case g.Running:

@@ -111,7 +111,7 @@ func (r sourceRoom) Watch(ctx context.Context, p auth.Principal, name string) it
 
 type runRoom struct{ *World }
 
-func (r runRoom) Ask(_ context.Context, _ auth.Principal, question string) (string, error) {
+func (r runRoom) Ask(_ context.Context, _ auth.Principal, _, question string) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.may(auth.Ask); err != nil {

@@ -26,6 +26,8 @@ type SignInForm struct {
 type Source struct {
 	Name, Kind string // Kind: "git" or "files"
 	Path       string
+	Node       string    // whose machine has the path; "" = every node reaches it
+	Away       time.Time // since when that node has not been heard of; zero while it is there
 	Audience   []string
 	Tone       Tone
 	State      string // "in step", "syncing", "failed", "never synced", …

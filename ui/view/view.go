@@ -21,6 +21,7 @@ type Page struct {
 	Hidden   []string // sections that policy does not open to this person
 	KeysOff  bool     // single-key shortcuts are turned off
 	ReadOnly string   // why writes are refused; "" = they are not
+	Once     string   // makes a form that is sent again do nothing twice
 	Refresh  int      // seconds until a browser without script reloads; 0 = never
 	Scripts  []string
 	Now      time.Time
