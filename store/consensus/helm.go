@@ -110,6 +110,7 @@ func (h *helm) take(leads bool) {
 // before it.
 func (h *helm) settle() (term uint64, err error) {
 	n := h.node
+	n.awaitClocks()
 	term = n.raft.CurrentTerm()
 	g := machine.Group{Time: n.clock.now()}
 	f := n.raft.Apply(g.AppendTo(nil), 0)

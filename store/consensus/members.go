@@ -242,10 +242,33 @@ func (n *Node) transfer(id string) error {
 	if !known || s.Suffrage != raft.Voter {
 		return fmt.Errorf("%w: no voter %s is in the cluster", store.ErrNotFound, id)
 	}
-	return changed("hand leadership to "+id, n.raft.LeadershipTransferToServer(s.ID, s.Address))
+	return n.handOver(s)
 }
 
-// fittest is the connected voter that has most of the log, "" when there is none.
+// handOver has raft hand leadership to a voter and waits until this node leads no
+// more. raft's own answer is not waited for: raft gives none to a transfer that is
+// in line when raft ends.
+func (n *Node) handOver(to raft.Server) error {
+	n.raft.LeadershipTransferToServer(to.ID, to.Address)
+	late := time.NewTimer(2 * heartbeatTimeout) // raft gives up after one
+	defer late.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n.helm.leading() {
+		select {
+		case <-tick.C:
+		case <-n.dead:
+			return n.closed()
+		case <-late.C:
+			return fmt.Errorf("%w: %s did not take the lead within %v; look whether it runs and how far it is behind",
+				store.ErrBusy, to.ID, 2*heartbeatTimeout)
+		}
+	}
+	return nil
+}
+
+// fittest is the connected voter that has most of the log and whose clock is right,
+// "" when there is none.
 func (n *Node) fittest() (id string) {
 	best := uint64(0)
 	others, _ := n.voters()
@@ -253,7 +276,11 @@ func (n *Node) fittest() (id string) {
 		if n.mesh.client(v) == nil {
 			continue
 		}
-		if s, _ := n.census.get(v); id == "" || s.LastIndex > best {
+		s, heard := n.census.get(v)
+		if heard && n.clock.known() && n.skewOf(s).Abs() > maxSkew {
+			continue
+		}
+		if id == "" || s.LastIndex > best {
 			id, best = v, s.LastIndex
 		}
 	}
@@ -289,12 +316,15 @@ func (n *Node) roll() []Member {
 		m := Member{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter}
 		if m.ID == n.cfg.NodeID {
 			own := n.status()
-			m.Leader, m.Healthy = true, true
+			m.Leader, m.Healthy, m.ClockOffset = true, true, n.clock.skew()
 			m.Applied, m.Program, m.Format, m.FreeBytes = n.Applied(), own.Program, own.Format, own.FreeBytes
 		} else {
 			p, _ := n.census.get(m.ID)
 			m.Applied, m.Program, m.Format, m.FreeBytes = store.Version(p.Applied), p.Program, p.Format, p.FreeBytes
-			m.LastContact, m.ClockOffset, m.Note = now.Sub(p.at), p.offset, p.describe(now)
+			if n.clock.known() {
+				m.ClockOffset = n.skewOf(p)
+			}
+			m.LastContact, m.Note = now.Sub(p.at), p.describe(now, m.ClockOffset)
 			m.Healthy = m.Note == ""
 		}
 		all = append(all, m)

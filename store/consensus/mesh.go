@@ -28,6 +28,7 @@ const (
 	kindCommit   byte = 64 // to the asker: term and index that is committed
 	kindRefused  byte = 65 // to the asker: a transaction that did not enter the log
 	kindFarewell byte = 66 // to the asker: it is a member no more
+	kindHalt     byte = 67 // to the asker: it differs from the others at a version
 )
 
 const (
@@ -211,6 +212,7 @@ func (l *link) connect(ctx context.Context) error {
 	}
 	l.set(client)
 	defer l.set(nil)
+	n.ask1(l.id)
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
@@ -251,6 +253,12 @@ func (n *Node) told(kind byte, _ uint64, b []byte) error {
 		return n.refusedBy(b)
 	case kindFarewell:
 		n.leave()
+		return nil
+	case kindHalt:
+		if len(b) != 8 {
+			return errForward
+		}
+		n.fail(differs(binary.BigEndian.Uint64(b)))
 		return nil
 	default:
 		return fmt.Errorf("a frame of kind %d: the peer is a later version of this program", kind)
@@ -375,3 +383,14 @@ func (v *visitors) committed(term, index uint64) {
 // expect says that the peer has forwarded something and wants to know when it is
 // committed.
 func (in *inbound) expect() { in.wants.Store(time.Now().Add(askWithin).UnixNano()) }
+
+// halt tells a node that it differs from the others.
+func (v *visitors) halt(id string, version uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for in := range v.all {
+		if in.peer == id {
+			_ = in.conn.Send(kindHalt, 0, binary.BigEndian.AppendUint64(nil, version))
+		}
+	}
+}

@@ -147,9 +147,12 @@ type Node struct {
 	progress progress
 	visitors visitors
 	census   census
-	clock    clock
-	asks     rounds // of reads while this node follows
-	confirms rounds // of reads while it leads
+	clock    *clock
+	pace     pace
+	chains   chains
+	rested   time.Time // when this node last tried to hand leadership over; of inquire
+	asks     rounds    // of reads while this node follows
+	confirms rounds    // of reads while it leads
 
 	installing atomic.Int32 // transfers of the data to members, which hold the log's tail
 
@@ -180,7 +183,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Logger,
 		readying: newLock(), turn: newLock(), ready: make(chan struct{}), fatal: make(chan error, 1), dead: make(chan struct{}),
-		reserve: newReserve(cfg), learner: newLearner(), clock: clock{read: cfg.Now},
+		reserve: newReserve(cfg), learner: newLearner(), clock: newClock(cfg.Now),
 	}
 	n.helm, n.mesh = newHelm(n), newMesh(n)
 	n.asks.start, n.confirms.start = n.ask, n.confirm

@@ -136,27 +136,3 @@ func (l *learner) run(n *Node) {
 		})
 	}
 }
-
-// watchedLog tells the learner of what is appended.
-type watchedLog struct {
-	raft.LogStore
-	learner *learner
-}
-
-// StoreLog implements raft.LogStore.
-func (w watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
-
-// StoreLogs implements raft.LogStore.
-func (w watchedLog) StoreLogs(l []*raft.Log) error {
-	err := w.LogStore.StoreLogs(l)
-	if err == nil && len(l) > 0 {
-		w.learner.appended(l[len(l)-1].Index)
-	}
-	return err
-}
-
-// IsMonotonic implements raft.MonotonicLogStore.
-func (w watchedLog) IsMonotonic() bool {
-	m, ok := w.LogStore.(raft.MonotonicLogStore)
-	return ok && m.IsMonotonic()
-}

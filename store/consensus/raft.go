@@ -12,8 +12,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -57,6 +59,9 @@ func (n *Node) startRaft() (r *raft.Raft, err error) {
 
 	n.transport = newTransport(n)
 	defer func() {
+		if p := recover(); p != nil { // raft could not save its term; see stable
+			err = fmt.Errorf("start raft: %v", p)
+		}
 		if err != nil {
 			err = errors.Join(err, n.transport.Close())
 		}
@@ -69,14 +74,16 @@ func (n *Node) startRaft() (r *raft.Raft, err error) {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
 	n.learner.stored.Store(last)
-	logs, err := raft.NewLogCache(cachedLogs, watchedLog{n.logs, n.learner})
+	logs, err := raft.NewLogCache(cachedLogs, watchedLog{n.logs, n})
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
-	r, err = raft.NewRaft(c, (*fsm)(n), logs, n.logs, n.snapshots, n.transport)
+	values := &stable{logStore: n.logs}
+	r, err = raft.NewRaft(c, (*fsm)(n), logs, values, n.snapshots, n.transport)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
+	values.running.Store(true)
 	n.known.start.Index, n.known.start.Term = r.LastIndex(), r.CurrentTerm()
 	n.end = sync.OnceValue(r.Shutdown)
 	servers := r.GetConfiguration().Configuration().Servers
@@ -85,6 +92,23 @@ func (n *Node) startRaft() (r *raft.Raft, err error) {
 		go n.transport.inject(&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
 	}
 	return r, nil
+}
+
+// stable is raft's store of values. raft panics when it cannot save its term. The
+// node has failed by then (see logStore.check) and is told so by Node.Fatal; what
+// has to end is raft's goroutine, not the process in the middle of anything.
+type stable struct {
+	*logStore
+	running atomic.Bool
+}
+
+// SetUint64 implements raft.StableStore.
+func (s *stable) SetUint64(k []byte, v uint64) error {
+	err := s.logStore.SetUint64(k, v)
+	if err != nil && s.running.Load() {
+		runtime.Goexit()
+	}
+	return err
 }
 
 // found makes a cluster of one of an empty log.
@@ -120,6 +144,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	}
 	n.progress.set(l.Index)
 	if a != nil {
+		n.chains.note(n.machine, l.Index)
 		n.origin.home(a, n.cfg.NodeID)
 	}
 	return nil

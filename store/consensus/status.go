@@ -21,16 +21,18 @@ const (
 
 // status is how a node does.
 type status struct {
-	V         int    `cbor:"1,keyasint"` // version of this message
-	Program   string `cbor:"2,keyasint"`
-	Format    int    `cbor:"3,keyasint"`
-	Term      uint64 `cbor:"4,keyasint"`
-	LastIndex uint64 `cbor:"5,keyasint"`
-	LastTerm  uint64 `cbor:"6,keyasint"`
-	Commit    uint64 `cbor:"7,keyasint"`
-	Applied   uint64 `cbor:"8,keyasint"`
-	Clock     int64  `cbor:"9,keyasint"` // its time in ns
-	FreeBytes int64  `cbor:"10,keyasint"`
+	V         int         `cbor:"1,keyasint"` // version of this message
+	Program   string      `cbor:"2,keyasint"`
+	Format    int         `cbor:"3,keyasint"`
+	Term      uint64      `cbor:"4,keyasint"`
+	LastIndex uint64      `cbor:"5,keyasint"`
+	LastTerm  uint64      `cbor:"6,keyasint"`
+	Commit    uint64      `cbor:"7,keyasint"`
+	Applied   uint64      `cbor:"8,keyasint"`
+	Clock     int64       `cbor:"9,keyasint"` // its time in ns
+	FreeBytes int64       `cbor:"10,keyasint"`
+	Fsync     int64       `cbor:"11,keyasint"` // what an append to its log typically takes, in ns
+	Chains    []chainLink `cbor:"12,keyasint"`
 }
 
 func (n *Node) status() status {
@@ -44,6 +46,7 @@ func (n *Node) status() status {
 	return status{
 		V: 1, Program: n.cfg.Program, Format: store.Format, Term: n.raft.CurrentTerm(), LastIndex: last, LastTerm: l.Term,
 		Commit: n.raft.CommitIndex(), Applied: uint64(n.machine.Applied()), Clock: n.cfg.Now().UnixNano(), FreeBytes: free,
+		Fsync: int64(n.pace.fsync()), Chains: n.chains.all(),
 	}
 }
 
@@ -66,7 +69,7 @@ func (in *inbound) status(id uint64, b []byte) error {
 type peerStatus struct {
 	status
 	at     time.Time     // when it was received
-	offset time.Duration // of its clock from this node's
+	offset time.Duration // of its clock from this node's steady one
 }
 
 // census is what this node knows of the others, from their answers.
@@ -91,7 +94,7 @@ func (c *census) put(id string, s peerStatus) {
 	c.all[id] = s
 }
 
-// inquire asks each other member how it does, for the leader's duties.
+// inquire asks each other member how it does, for the time and the leader's duties.
 func (n *Node) inquire() {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
@@ -103,15 +106,15 @@ func (n *Node) inquire() {
 		}
 		n.mesh.follow(n.servers())
 		n.remember()
-		if !n.Leads() {
-			continue
-		}
 		for _, s := range n.servers() {
 			if id := string(s.ID); id != n.cfg.NodeID {
 				n.ask1(id)
 			}
 		}
-		n.duties()
+		n.readClocks()
+		if n.Leads() {
+			n.duties()
+		}
 	}
 }
 
@@ -126,9 +129,9 @@ func (n *Node) ask1(id string) {
 		n.log.Error("a question could not be written", "error", err)
 		return
 	}
-	sent := n.cfg.Now()
+	sent := n.clock.steady()
 	client.Ask(kindStatus, body, func(b []byte, err error) {
-		now := n.cfg.Now()
+		now := n.clock.steady()
 		var s status
 		if err == nil {
 			err = cbor.Unmarshal(b, &s)
@@ -140,33 +143,20 @@ func (n *Node) ask1(id string) {
 		n.known.note(id, proof{Index: min(s.LastIndex, n.raft.CommitIndex()), Term: s.Term})
 		middle := sent.Add(now.Sub(sent) / 2)
 		n.census.put(id, peerStatus{status: s, at: time.Now(), offset: time.Unix(0, s.Clock).Sub(middle)})
+		if !n.clock.known() {
+			n.readClocks()
+		}
 	})
 }
 
-// duties are what the leader does once a second with what it knows.
-func (n *Node) duties() { n.clock.sample(n) }
-
-// clock is this node's opinion of the time of the cluster.
-type clock struct {
-	read func() time.Time
-
-	mu     sync.Mutex // guards all below
-	offset time.Duration
-}
-
-// now is the median of the voters' clocks as far as it is known.
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.read().Add(c.offset)
-}
-
-// sample brings the offset up to date.
-func (c *clock) sample(*Node) {}
-
 // describe is a short word on a peer for an operator.
-func (s peerStatus) describe(now time.Time) string {
-	if s.at.IsZero() || now.Sub(s.at) > recently {
+func (s peerStatus) describe(now time.Time, skew time.Duration) string {
+	switch {
+	case s.at.IsZero():
+		return "the leader has not heard from it yet"
+	case skew.Abs() > maxSkew:
+		return fmt.Sprintf("its clock is %v off the median of the voters' clocks; set it right", skew.Round(time.Millisecond))
+	case now.Sub(s.at) > recently:
 		return fmt.Sprintf("the leader has not heard from it for %v", now.Sub(s.at).Round(time.Second))
 	}
 	return ""

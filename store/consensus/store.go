@@ -162,6 +162,7 @@ func (n *Node) install(r io.Reader, index uint64) error {
 	if err := n.machine.Restore(r, at); err != nil {
 		return err
 	}
+	n.chains.reset()
 	n.progress.set(uint64(at))
 	return nil
 }
