@@ -243,3 +243,54 @@ func TestARunningNodeGoesBackToABackup(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestANodeGoesOnAfterTheOthersAreLost: what is asked before, what is kept aside,
+// and what the record says after.
+func TestANodeGoesOnAfterTheOthersAreLost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	n := serve(t, newNode(settings(dir), "test", silent))
+	n.setUp(t)
+	n.key(t, "first")
+	held, cluster := n.checkpoint(t), n.place.Cluster
+	if _, err := Survey(t.Context(), dir, silent); err == nil || !strings.Contains(err.Error(), "another process uses") {
+		t.Errorf("a node that runs: %v", err)
+	}
+	n.close(t)
+	if _, err := Survey(t.Context(), t.TempDir(), silent); err == nil || !strings.Contains(err.Error(), "holds no node's data") {
+		t.Errorf("an empty folder: %v", err)
+	}
+	w, err := Survey(t.Context(), dir, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.free = func(string) (int64, error) { return 1 << 20, nil }
+	if _, err := w.Recover(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "free some space") {
+		t.Errorf("a full disk: %v", err)
+	}
+	w.free = func(string) (int64, error) { return 1 << 40, nil }
+	if len(w.Members) != 1 || w.Node != "n1" || w.Applied == 0 || w.Bytes == 0 {
+		t.Errorf("survey %+v", w)
+	}
+	out, err := w.Recover(t.Context(), "two nodes burnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadDir(out.Aside); err != nil || len(list) < 4 || out.Epoch != 2 {
+		t.Errorf("%+v, aside %v (%v)", out, list, err)
+	}
+	n = serve(t, newNode(settings(dir), "test", silent))
+	n.signIn(t)
+	if names := n.keyNames(t); names != "first" {
+		t.Errorf("keys %q", names)
+	}
+	if n.place.Cluster == cluster {
+		t.Error("the lost nodes would be let in")
+	}
+	r, err := n.verified(t, held.LogKey, []byte(held.Note))
+	if err != nil || r.After == nil || len(r.Epochs) != 1 || r.Epochs[0].How != proof.HowRecovered || r.Epochs[0].From != "n1" {
+		t.Errorf("%+v, %v", r.Epochs, err)
+	}
+}

@@ -41,6 +41,7 @@ import (
 	"github.com/cloister-os/cloister/node/cluster/roster"
 	"github.com/cloister-os/cloister/node/config"
 	"github.com/cloister-os/cloister/node/health"
+	"github.com/cloister-os/cloister/node/rescue"
 	"github.com/cloister-os/cloister/node/webcert"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
@@ -78,6 +79,7 @@ type Node struct {
 	ledger   *budget.Ledger
 	guard    *guard.Guard
 	audit    *audit.Log
+	backups  *rescue.Service
 	sessions *session.Service
 	blobs    *blob.Store
 	exchange *exchange.Client
@@ -113,7 +115,7 @@ func newNode(cfg config.Config, version string, log *slog.Logger) *Node {
 // start opens every room, or none.
 func (n *Node) start(ctx context.Context) error {
 	for _, open := range []func(context.Context) error{
-		n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openRotation, n.openDoor,
+		n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openBackups, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openRotation, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
 			return errors.Join(err, n.rooms.Close())
@@ -141,10 +143,11 @@ func (n *Node) Close() error { return n.rooms.Close() }
 func (n *Node) URL() string { return url(n.listener, n.cfg.Listen) }
 
 func (n *Node) openDisk(context.Context) (err error) {
-	if n.disk, err = openDisk(n.cfg.Data); err == nil {
-		n.rooms.opened("the data folder", n.disk.Close)
+	if n.disk, err = openDisk(n.cfg.Data); err != nil {
+		return err
 	}
-	return err
+	n.rooms.opened("the data folder", n.disk.Close)
+	return n.disk.recovered()
 }
 
 func (n *Node) openListener(context.Context) (err error) {
@@ -296,7 +299,7 @@ func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
 		Store: n.store, Sessions: n.sessions, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
-		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web,
+		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web, Backups: n.backups,
 		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Seal: sealing{n}, Logger: n.log,
 	})
 	if err != nil {

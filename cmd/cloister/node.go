@@ -16,8 +16,8 @@ import (
 )
 
 func nodeCommand() *cobra.Command {
-	return group("node", "The nodes of the cluster: list, invite, join, remove, transfer, readdress",
-		nodeListCommand(), nodeInviteCommand(), nodeJoinCommand(), nodeRemoveCommand(), nodeTransferCommand(), nodeReaddressCommand())
+	return group("node", "The nodes of the cluster: list, invite, join, remove, transfer, readdress, recover",
+		nodeListCommand(), nodeInviteCommand(), nodeJoinCommand(), nodeRemoveCommand(), nodeTransferCommand(), nodeReaddressCommand(), nodeRecoverCommand())
 }
 
 func nodeListCommand() *cobra.Command {

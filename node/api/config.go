@@ -37,6 +37,7 @@ type Config struct {
 	Certificate *webcert.Service
 	Nodes       Nodes
 	Seal        Seal
+	Backups     Backups
 	Ask         func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
 	Status      func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
 	SetupDone   func()                                                           // called after setup; may be nil
