@@ -38,6 +38,10 @@ func main() {
 // run executes one command and returns the process's exit code: 0 only on
 // success, 2 when the command line is wrong.
 func run(args []string) int {
+	if err := noCoreDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "cloister:", err)
+		return 1
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -75,7 +79,7 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		serveCommand(), setupCommand(), loginCommand(), logoutCommand(), statusCommand(), sourceCommand(), askCommand(),
-		modelCommand(), nodeCommand(), certCommand(), backupCommand(), auditCommand(), keyCommand(), policyCommand(), costCommand(), versionCommand(), manCommand(),
+		modelCommand(), nodeCommand(), certCommand(), backupCommand(), sealCommand(), auditCommand(), keyCommand(), policyCommand(), costCommand(), versionCommand(), manCommand(),
 	)
 	return root
 }

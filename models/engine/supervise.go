@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxSocketPath is what sockaddr_un holds, less the final zero.
@@ -212,6 +214,20 @@ func isolation() *syscall.SysProcAttr {
 	}
 }
 
+// start starts a command that may get a user namespace. The maps of that can only
+// be written while this process may be looked into (PR_SET_DUMPABLE), which a node
+// forbids otherwise.
+func start(cmd *exec.Cmd) error {
+	was, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil || was == 1 || cmd.SysProcAttr.Cloneflags&syscall.CLONE_NEWUSER == 0 {
+		return cmd.Start()
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return errors.Join(cmd.Start(), unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(was), 0, 0, 0))
+}
+
 func (e *Engine) startIn(attr *syscall.SysProcAttr) (*childProcess, error) {
 	isolated := attr.Cloneflags != 0
 	attr.Setpgid = true
@@ -233,7 +249,7 @@ func (e *Engine) startIn(attr *syscall.SysProcAttr) (*childProcess, error) {
 	}
 	log := newLogWriter(e.config.Logger)
 	cmd.Stderr = log.pipe
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		readyRead.Close()
 		log.close()
 		return nil, err

@@ -97,7 +97,14 @@ func run() error {
 // prompts, and makes them the kernel's choice before the node when memory runs
 // out.
 func confine() error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+	// One byte stops a program that collects dumps as well, which zero does not.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	limit.Max = min(limit.Max, 1)
+	limit.Cur = limit.Max
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &limit); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0); err != nil {
