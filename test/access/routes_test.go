@@ -117,6 +117,11 @@ func routes() map[string]route {
 		"POST /api/v1/backups/{name}/restore":     {path: "/api/v1/backups/none/restore", body: wire.RestoreBackup{Confirm: "none"}, want: allOf(404, admin)},
 		"GET /api/v1/backups/{name}/files/{file}": {path: "/api/v1/backups/none/files/manifest", want: allOf(404, admin)},
 
+		"GET /api/v1/seal":                 {want: allOf(200, admin)},
+		"POST /api/v1/seal/rotate":         {want: allOf(202, admin)},
+		"POST /api/v1/seal/shares":         {body: wire.Split{Holders: []string{"Ann", "Ben"}, Need: 2}, want: allOf(200, admin)},
+		"POST /api/v1/seal/shares/confirm": {body: wire.Confirm{Shares: []string{"no", "share"}}, want: allOf(422, admin)},
+		"POST /api/v1/seal/file":           {want: allOf(204, admin)},
 		"GET /api/v1/certificate":          {want: allOf(200, admin)},
 		"POST /api/v1/certificate/request": {body: wire.CertificateNames{Names: []string{"cloister.example"}}, want: allOf(201, admin)},
 		"PUT /api/v1/certificate":          {body: wire.CertificateChain{Chain: "no chain"}, want: allOf(422, admin)},
