@@ -50,21 +50,51 @@ func (e *Engine) Put(ctx context.Context, permit *guard.Permit, model string, wa
 	if info, err := os.Stat(e.config.blob(want)); err == nil && info.Size() == size {
 		return shortRead(skip(r, size))
 	}
-	f, err := os.OpenFile(e.config.partial(want), os.O_RDWR|os.O_CREATE, 0o600)
+	seekable, _ := r.(io.Seeker)
+	begin := int64(0)
+	if seekable != nil {
+		var err error
+		if begin, err = seekable.Seek(0, io.SeekCurrent); err != nil {
+			return err
+		}
+	}
+	resumed, err := e.write(ctx, want, size, r)
+	if resumed && errors.Is(err, errOther) && seekable != nil {
+		// What an earlier Put left has rotted; it was not compared with r.
+		if _, err := seekable.Seek(begin, io.SeekStart); err != nil {
+			return err
+		}
+		_, err = e.write(ctx, want, size, r)
+	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := e.fill(ctx, f, want, size, r); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), e.config.blob(want)); err != nil {
+	if err := os.Rename(e.config.partial(want), e.config.blob(want)); err != nil {
 		return err
 	}
 	return syncDir(e.config.blobs())
+}
+
+// errOther marks content that is not what its digest says.
+var errOther = errors.New("other content")
+
+// write completes a blob's partial file durably, and reports whether an earlier
+// Put had begun it.
+func (e *Engine) write(ctx context.Context, want models.Digest, size int64, r io.Reader) (resumed bool, err error) {
+	f, err := os.OpenFile(e.config.partial(want), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	resumed = info.Size() > 0
+	if err := e.fill(ctx, f, want, size, r); err != nil {
+		return resumed, err
+	}
+	return resumed, f.Sync()
 }
 
 // skip passes over the next n bytes of r.
@@ -102,7 +132,7 @@ func (e *Engine) fill(ctx context.Context, f *os.File, want models.Digest, size 
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != string(want) {
 		os.Remove(f.Name())
-		return models.Fail(models.ErrInvalid, "its content has SHA-256 %s instead of %s: get the file again", got, want)
+		return models.Fail(errOther, "%w", models.Fail(models.ErrInvalid, "its content has SHA-256 %s instead of %s: get the file again", got, want))
 	}
 	return nil
 }
