@@ -194,7 +194,7 @@ func Unready(w http.ResponseWriter, sentence string) {
 // with a full stop.
 func sentence(err error) string {
 	s, _, _ := strings.Cut(auth.Redact(err.Error()), "\n")
-	for _, kind := range []error{store.ErrInvalid, store.ErrNotFound} { // the status says that
+	for _, kind := range []error{store.ErrInvalid, store.ErrNotFound, connect.ErrAway} { // the status says that
 		s = strings.TrimSuffix(s, ": "+kind.Error())
 	}
 	if s == "" {
