@@ -73,7 +73,8 @@ type Node struct {
 	rotation *seal.Rotation
 	ca       *seal.CA
 	store    *consensus.Node
-	clock    *store.Clock // leader time
+	formats  atomic.Pointer[consensus.Node] // the store, for the peer port, which is there before it
+	clock    *store.Clock                   // leader time
 	others   others
 	policies *policy.Policies
 	ledger   *budget.Ledger
@@ -193,7 +194,7 @@ func (n *Node) openSeal(ctx context.Context) (err error) {
 func (n *Node) openStore(ctx context.Context) (err error) {
 	cfg := consensus.Config{
 		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes, FreeBytes: n.freeBytes,
-		Address: n.place.Address, Found: n.place.Founder, Program: n.version, Ring: n.ring,
+		Address: n.place.Address, Found: n.place.Founder, Program: n.version, Ring: n.dataRing(),
 	}
 	if n.port != nil {
 		cfg.Peers = n.port
@@ -201,6 +202,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	if n.store, err = consensus.Open(ctx, cfg); err != nil {
 		return err
 	}
+	n.formats.Store(n.store)
 	n.rooms.opened("the store", n.store.Close)
 	n.rooms.runs("the announcement of this node", n.announce)
 	if n.port != nil {
@@ -299,7 +301,7 @@ func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
 		Store: n.store, Sessions: n.sessions, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
-		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web, Backups: n.backups,
+		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web, Backups: n.backups, Finalise: n.finalise,
 		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Seal: sealing{n}, Logger: n.log,
 	})
 	if err != nil {

@@ -124,7 +124,12 @@ func (n *Node) lookup(node string) (string, bool) {
 }
 
 // format is the data format that the cluster works at.
-func (n *Node) format() int { return store.OldestFormat }
+func (n *Node) format() int {
+	if s := n.formats.Load(); s != nil {
+		return s.Format()
+	}
+	return store.OldestFormat
+}
 
 // openRoster begins to follow who belongs to the cluster.
 func (n *Node) openRoster(ctx context.Context) error {

@@ -16,8 +16,8 @@ import (
 )
 
 func nodeCommand() *cobra.Command {
-	return group("node", "The nodes of the cluster: list, invite, join, remove, transfer, readdress, recover",
-		nodeListCommand(), nodeInviteCommand(), nodeJoinCommand(), nodeRemoveCommand(), nodeTransferCommand(), nodeReaddressCommand(), nodeRecoverCommand())
+	return group("node", "The nodes of the cluster: list, invite, join, remove, transfer, readdress, recover, finalise",
+		nodeListCommand(), nodeInviteCommand(), nodeJoinCommand(), nodeRemoveCommand(), nodeTransferCommand(), nodeReaddressCommand(), nodeRecoverCommand(), nodeFinaliseCommand())
 }
 
 func nodeListCommand() *cobra.Command {

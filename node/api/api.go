@@ -64,7 +64,7 @@ func New(cfg Config) (*API, error) {
 	a.huma.UseMiddleware(a.authenticate)
 	for _, add := range []func(){
 		a.sessionRoutes, a.statusRoutes, a.sourceRoutes, a.askRoutes, a.citationRoutes, a.modelRoutes, a.auditRoutes,
-		a.keyRoutes, a.policyRoutes, a.costRoutes, a.nodeRoutes, a.sealRoutes, a.certificateRoutes, a.backupRoutes,
+		a.keyRoutes, a.policyRoutes, a.costRoutes, a.nodeRoutes, a.sealRoutes, a.certificateRoutes, a.backupRoutes, a.formatRoutes,
 	} {
 		add()
 	}

@@ -38,11 +38,13 @@ type Config struct {
 	Nodes       Nodes
 	Seal        Seal
 	Backups     Backups
-	Ask         func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
-	Status      func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
-	SetupDone   func()                                                           // called after setup; may be nil
-	Heartbeat   time.Duration                                                    // of event streams; 0 = 15 s
-	Logger      *slog.Logger                                                     // nil = slog.Default()
+	// Finalise raises the cluster to the newest data format, behind the guard.
+	Finalise  func(ctx context.Context, p auth.Principal) (from, to int, err error)
+	Ask       func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
+	Status    func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
+	SetupDone func()                                                           // called after setup; may be nil
+	Heartbeat time.Duration                                                    // of event streams; 0 = 15 s
+	Logger    *slog.Logger                                                     // nil = slog.Default()
 }
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

@@ -61,6 +61,9 @@ func (m *Machine) apply(index uint64, data []byte) (*Applied, error) {
 			return nil, err
 		}
 	}
+	if err := e.checkFormat(); err != nil {
+		return nil, err
+	}
 	e.finish(out.Outcomes)
 	if err := m.commit(index, e); err != nil {
 		return nil, err
@@ -87,6 +90,7 @@ type evaluation struct {
 	origins []originState
 	scratch []byte
 	chain   [32]byte
+	format  int // that the group raises the cluster to, 0 = it does not
 }
 
 type originState struct {

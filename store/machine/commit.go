@@ -28,6 +28,9 @@ func (m *Machine) publish(e *evaluation, size int) {
 	m.head = header{version: store.Version(e.index), time: e.time, chain: e.chain}
 	m.ring.add(&recent{version: m.head.version, time: e.time, raw: e.writes, bytes: size})
 	m.cur.retain.note(m.head)
+	if e.format != 0 {
+		m.format = e.format
+	}
 	changed := m.changed
 	m.changed = make(chan struct{})
 	for _, w := range e.writes {

@@ -137,9 +137,12 @@ func appendOp(b []byte, op *store.Op) []byte {
 // must stop, since skipping it would part it from its peers.
 func DecodeGroup(b []byte) (*Group, error) {
 	r := &reader{b: b}
-	r.fixed(4)
+	n := r.array()
 	if v := r.uint(); r.err == nil && v != groupVersion {
-		return nil, fmt.Errorf("group of version %d: this program knows version %d; upgrade it", v, groupVersion)
+		return nil, fmt.Errorf("%w: the log holds a group of version %d and this program knows version %d; install the newer program", store.ErrFormat, v, groupVersion)
+	}
+	if r.err == nil && n != 4 {
+		r.fail("a group of %d parts", n)
 	}
 	g := &Group{Time: time.Unix(0, r.int()).UTC()}
 	g.Origins = make([]Origin, r.array())

@@ -79,6 +79,7 @@ type Machine struct {
 	mu      sync.Mutex  // guards all below
 	cur     *generation // written by the applying goroutine, which may read it without mu
 	head    header      // likewise
+	format  int         // the cluster format
 	ring    ring
 	changed chan struct{} // closed and replaced at each version
 	closed  bool
@@ -166,12 +167,23 @@ func (m *Machine) adopt(g *generation) error {
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return fmt.Errorf("load the retention floor: %w", err)
 	}
+	raised, _, err := h.Get(userKey(store.ClusterFormat))
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return fmt.Errorf("load the cluster format: %w", err)
+	}
+	format, err := decodeFormat(raised)
+	if err == nil {
+		err = store.CheckFormat(format)
+	}
+	if err != nil {
+		return fmt.Errorf("this data cannot be used by this program: %w", err)
+	}
 	head.version = store.Version(at.Index)
 	g.retain = newRetention(m.cfg.StateKeep, at, decodeFloor(floor))
 	g.pair.Discard(at.State, at.History)
 	m.sessions, m.tails = sessions, map[string]*tail{}
 	m.mu.Lock()
-	m.cur, m.head = g, head
+	m.cur, m.head, m.format = g, head, format
 	m.ring = ring{limit: m.cfg.RingBytes, after: head.version}
 	changed := m.changed
 	m.changed = make(chan struct{})

@@ -112,6 +112,7 @@ func routes() map[string]route {
 		"POST /api/v1/nodes/transfer":             {body: wire.Transfer{}, want: allOf(422, admin)},      // nobody else votes
 		"DELETE /api/v1/nodes/{name}":             {path: "/api/v1/nodes/none", want: allOf(404, admin)},
 		"PUT /api/v1/nodes/{name}/address":        {path: "/api/v1/nodes/none/address", body: wire.Address{Peer: "10.0.0.9:8444"}, want: allOf(404, admin)},
+		"POST /api/v1/nodes/finalise":             {want: allOf(200, admin)},
 		"GET /api/v1/backups":                     {want: allOf(200, admin)},
 		"POST /api/v1/backups":                    {body: wire.NewBackup{}, want: allOf(202, admin)},
 		"POST /api/v1/backups/{name}/restore":     {path: "/api/v1/backups/none/restore", body: wire.RestoreBackup{Confirm: "none"}, want: allOf(404, admin)},

@@ -347,6 +347,8 @@ func (n *node) admin(ctx context.Context, in wire.Admin) (struct{}, error) {
 		err = n.store.Transfer(ctx, in.ID)
 	case "stage":
 		return struct{}{}, n.stage()
+	case "finalise":
+		_, _, err = n.store.Finalise(ctx)
 	case "readdress":
 		err = n.store.Readdress(ctx, consensus.Peer{ID: in.ID, Address: in.Address})
 	default:

@@ -42,3 +42,9 @@ type Transfer struct {
 type Address struct {
 	Peer string `json:"peer" minLength:"1" maxLength:"300" doc:"HOST:PORT"`
 }
+
+// Finalised is what became of raising the cluster's data format.
+type Finalised struct {
+	From int `json:"from" doc:"The format that the cluster worked at"`
+	To   int `json:"to" doc:"The format that it works at now"`
+}

@@ -137,7 +137,7 @@ type Member struct {
 
 // Admin changes the cluster.
 type Admin struct {
-	Do      string `json:"do"` // add, remove, transfer, readdress, stage
+	Do      string `json:"do"` // add, remove, transfer, readdress, stage, finalise
 	ID      string `json:"id,omitempty"`
 	Address string `json:"address,omitempty"` // add, readdress
 }
