@@ -146,6 +146,10 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if a != nil {
 		n.chains.note(n.machine, l.Index)
 		n.origin.home(a, n.cfg.NodeID)
+		if err := n.outrank(); err != nil {
+			n.fail(err)
+			return err
+		}
 	}
 	return nil
 }

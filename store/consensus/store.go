@@ -132,6 +132,9 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, size int64) error {
 	if err := n.waitReady(ctx); err != nil {
 		return err
 	}
+	if p, _ := n.Leader(); !n.Leads() {
+		return fmt.Errorf("%w: a backup is restored by the node that leads, which is %q", store.ErrInvalid, p.ID)
+	}
 	head, r, err := machine.Peek(r)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -140,6 +143,7 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, size int64) error {
 	if err := n.raft.Restore(meta, r, 0); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	n.nudge()
 	return nil
 }
 
@@ -167,9 +171,23 @@ func (n *Node) install(r io.Reader, index uint64) error {
 	return nil
 }
 
-// rebirth gives the node's life a number above any that the databases know it by,
-// after they were replaced. What was under way ends as unknown.
+// rebirth is outrank after the databases were replaced. What was under way ends
+// as unknown.
 func (n *Node) rebirth() error {
+	before := n.origin.boot.Load()
+	if err := n.outrank(); err != nil || n.origin.boot.Load() == before {
+		return err
+	}
+	n.origin.end(errors.New("the store was replaced by a backup"))
+	return nil
+}
+
+// outrank gives the node's life a number above any that the databases know it by;
+// under a lower one all that it proposes is refused for ever. They know a higher
+// one when the node was made anew under the name of a node whose clock was ahead
+// of this one's. What is under way was then refused under the old number, and is
+// sent again under the new one.
+func (n *Node) outrank() error {
 	known := n.machine.Boot(n.cfg.NodeID)
 	if known <= n.origin.boot.Load() {
 		return nil
@@ -178,6 +196,5 @@ func (n *Node) rebirth() error {
 		return err
 	}
 	n.origin.boot.Store(known + 1)
-	n.origin.end(errors.New("the store was replaced by a backup"))
 	return nil
 }

@@ -52,9 +52,10 @@ func faults() []fault {
 // run is a cluster under faults that a seed chooses.
 type run struct {
 	*Cluster
-	rnd  *rand.Rand
-	log  func(format string, args ...any)
-	stop []string // what went wrong with the cluster itself
+	rnd    *rand.Rand
+	log    func(format string, args ...any)
+	stop   []string // what went wrong with the cluster itself
+	writes int
 }
 
 func (r *run) wrong(format string, args ...any) {
@@ -207,15 +208,9 @@ func (r *run) clock() {
 	if r.rnd.IntN(2) == 0 {
 		n = r.head()
 	}
-	offset := time.Hour - time.Duration(r.rnd.Int64N(int64(2*time.Hour)))
-	if err := n.setClock(offset); err != nil {
-		r.wrong("%v", err)
-	}
-	r.log("the clock of %s is off by %v", n.id, offset)
+	r.setClock(n, r.offset())
 	r.hold(short, 2*long)
-	if err := n.setClock(0); err != nil {
-		r.wrong("%v", err)
-	}
+	r.setClock(n, 0)
 }
 
 func (r *run) transfer() {
@@ -247,8 +242,28 @@ func (r *run) ready(n *node) error {
 	})
 }
 
-// membership takes a node out for ever and brings a new one in its place.
-func (r *run) membership() { r.replace(r.any()) }
+// membership takes a node out for ever and brings a new one in its place, now and
+// then on a machine whose clock is wrong.
+func (r *run) membership() {
+	n := r.any()
+	if r.rnd.IntN(2) == 0 {
+		r.setClock(n, r.offset())
+		defer r.setClock(n, 0)
+	}
+	r.replace(n)
+}
+
+// offset is by how much a clock is wrong.
+func (r *run) offset() time.Duration {
+	return time.Hour - time.Duration(r.rnd.Int64N(int64(2*time.Hour)))
+}
+
+func (r *run) setClock(n *node, offset time.Duration) {
+	if err := n.setClock(offset); err != nil {
+		r.wrong("%v", err)
+	}
+	r.log("the clock of %s is off by %v", n.id, offset)
+}
 
 // replace removes a node and lets a bare one join under its name.
 func (r *run) replace(n *node) {
@@ -278,5 +293,18 @@ func (r *run) rejoin(n *node) {
 	err := wait(r.t.Context(), func() error { return r.admin(wire.Admin{Do: "add", ID: n.id, Address: n.address()}) })
 	if err != nil {
 		r.wrong("%s could not be added: %v", n.id, err)
+		return
+	}
+	r.mustWrite(n)
+}
+
+// mustWrite waits until a transaction succeeds through a node.
+func (r *run) mustWrite(n *node) {
+	r.writes++
+	tx := wire.Tx{Puts: []wire.Put{{Key: "S/kv/through/" + n.id, Value: fmt.Sprint(r.writes)}}}
+	if err := wait(r.t.Context(), func() error {
+		return post(r.t.Context(), r.client, n.url()+wire.TxPath, tx, &wire.Done{})
+	}); err != nil {
+		r.wrong("nothing can be written through %s: %v", n.id, err)
 	}
 }

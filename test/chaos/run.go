@@ -112,7 +112,12 @@ func (r *run) end() {
 		return
 	}
 	r.waitVoters(r.nodes...)
-	r.settle()
+	for _, n := range r.nodes {
+		r.mustWrite(n)
+	}
+	if len(r.stop) == 0 {
+		r.settle()
+	}
 }
 
 // judge says everything that is wrong.

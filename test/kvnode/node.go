@@ -40,6 +40,7 @@ func open(ctx context.Context, c config, log *slog.Logger) (_ *node, err error) 
 			err = errors.Join(err, n.close())
 		}
 	}()
+	n.readClock()
 	if n.ca, err = openCA(c.ca); err != nil {
 		return nil, fmt.Errorf("open the test CA: %w", err)
 	}
@@ -81,7 +82,7 @@ func (n *node) openPort() error {
 func (n *node) storeConfig() (consensus.Config, error) {
 	c := consensus.Config{
 		Dir: filepath.Join(n.cfg.dir, "store"), NodeID: n.cfg.id, Logger: n.log, Program: "kvnode",
-		Address: n.cfg.peer, Found: n.cfg.found,
+		Address: n.cfg.peer, Found: n.cfg.found, Now: n.now,
 		ReserveBytes: n.cfg.reserve, QueueBytes: n.cfg.queue, SnapshotEntries: n.cfg.entries,
 	}
 	if n.port != nil {
@@ -164,15 +165,19 @@ func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.offset.Lo
 // followClock keeps the offset of the clock as its file says.
 func (n *node) followClock() {
 	for n.cfg.clock != "" {
-		if b, err := os.ReadFile(n.cfg.clock); err == nil {
-			if d, err := time.ParseDuration(string(b)); err == nil {
-				n.offset.Store(int64(d))
-			}
-		}
+		n.readClock()
 		select {
 		case <-n.done:
 			return
 		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (n *node) readClock() {
+	if b, err := os.ReadFile(n.cfg.clock); err == nil {
+		if d, err := time.ParseDuration(string(b)); err == nil {
+			n.offset.Store(int64(d))
 		}
 	}
 }
