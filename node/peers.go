@@ -189,17 +189,26 @@ func (n *Node) announcement() roster.Announcement {
 const (
 	announceSoon = 250 * time.Millisecond
 	announceLate = 2 * time.Second
+	askAgain     = 10 * time.Second
 )
 
 // announce says who and where this node is until that is known: to its own store
-// when it is up, and to the others before that.
+// when it is up, and to the others before that. It goes on as long as the node
+// runs: one that no longer hears from the cluster asks whether it still belongs.
 func (n *Node) announce(ctx context.Context) error {
-	wait := announceSoon
+	wait, known := announceSoon, false
 	for {
-		done, err := n.announceOnce(ctx)
+		var err error
+		if known && n.store.Healthy(ctx) == nil {
+			wait = askAgain
+		} else {
+			known, err = n.announceOnce(ctx, known)
+		}
 		switch {
-		case ctx.Err() != nil || done:
+		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, cluster.ErrRemoved):
+			return errRemoved(n.place.Node, n.cfg.Data)
 		case errors.Is(err, cluster.ErrRefused):
 			n.front.enter(phase{name: "refused", sentence: "The cluster refuses this node: " + err.Error() + "."})
 			n.log.Error("the cluster refuses this node", "err", err)
@@ -216,10 +225,12 @@ func (n *Node) announce(ctx context.Context) error {
 	}
 }
 
-func (n *Node) announceOnce(ctx context.Context) (done bool, err error) {
+// announceOnce announces this node to its own store, or, while that does not
+// answer, to the others.
+func (n *Node) announceOnce(ctx context.Context, known bool) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if r := n.roster.Load(); r != nil {
+	if r := n.roster.Load(); r != nil && !known {
 		err := r.Announce(ctx, n.place.Node, n.announcement())
 		return err == nil, err
 	}
@@ -228,10 +239,13 @@ func (n *Node) announceOnce(ctx context.Context) (done bool, err error) {
 	n.placeMu.Unlock()
 	for node := range members {
 		if err = n.tell(ctx, node); err == nil {
-			return false, nil // the store will show when it is done
+			return known, nil // the store will show when it is done
+		}
+		if errors.Is(err, cluster.ErrRemoved) {
+			break
 		}
 	}
-	return false, err
+	return known, err
 }
 
 // tell announces this node to another.
@@ -253,6 +267,8 @@ func (n *Node) tell(ctx context.Context, node string) error {
 	switch {
 	case err != nil || res.StatusCode == http.StatusNoContent:
 		return err
+	case res.StatusCode == http.StatusGone:
+		return fmt.Errorf("%w: %s", cluster.ErrRemoved, bytes.TrimSpace(text))
 	case res.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("%w: %s", cluster.ErrRefused, bytes.TrimSpace(text))
 	}
@@ -274,6 +290,8 @@ func (n *Node) serveAnnounce(w http.ResponseWriter, r *http.Request) {
 	switch err := list.Announce(r.Context(), cluster.Caller(r.Context()), a); {
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, cluster.ErrRemoved):
+		http.Error(w, err.Error(), http.StatusGone)
 	case errors.Is(err, cluster.ErrRefused):
 		http.Error(w, err.Error(), http.StatusForbidden)
 	default:

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -28,9 +32,14 @@ func TestScripts(t *testing.T) {
 				env.Setenv("GIT_"+who+"_EMAIL", "ada@example.org")
 				env.Setenv("GIT_"+who+"_DATE", "2026-03-04T05:06:07Z")
 			}
+			for i, port := range freePorts(t, 6) {
+				env.Setenv(fmt.Sprintf("%s%d", []string{"WEB", "PEER"}[i%2], i/2+1), port)
+			}
 			return os.MkdirAll(home, 0o700)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "mode": mode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await, "mode": mode, "field": field, "eventually": eventually, "matches": matches,
+		},
 	})
 }
 
@@ -57,4 +66,67 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.FormatUint(uint64(info.Mode().Perm()), 8); got != args[0] {
 		ts.Fatalf("%s has mode %s", args[1], got)
 	}
+}
+
+// freePorts are ports that nobody listened on a moment ago.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // after all of them are chosen
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, port)
+	}
+	return out
+}
+
+// field takes a member of the JSON that was printed last into a variable.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: field VARIABLE MEMBER")
+	}
+	var all map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &all))
+	value, ok := all[args[1]].(string)
+	if !ok {
+		ts.Fatalf("there is no text %q in %v", args[1], all)
+	}
+	ts.Setenv(args[0], value)
+}
+
+// eventually runs a command until it prints what matches.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually PATTERN COMMAND…")
+	}
+	pattern := regexp.MustCompile(args[0])
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("%v does not print %s; at last: %s%s", args[1:], args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+}
+
+// matches writes what a pattern finds in what was printed last (its group, when it
+// has one) to a file, one find a line.
+func matches(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: matches FILE PATTERN")
+	}
+	var out []byte
+	for _, m := range regexp.MustCompile(args[1]).FindAllStringSubmatch(ts.ReadFile("stdout"), -1) {
+		out = append(append(out, m[len(m)-1]...), '\n')
+	}
+	if len(out) == 0 {
+		ts.Fatalf("nothing that was printed matches %s", args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out, 0o600))
 }

@@ -113,7 +113,7 @@ func (p *Port) greeted(c *tls.Conn) (seal.Identity, error) {
 		err = fmt.Errorf("%w: node %s is starting; try again in a moment", ErrRefused, p.cfg.Node)
 	}
 	if err != nil {
-		mine.Refused = sentence(err)
+		mine.Refused, mine.Removed = sentence(err), errors.Is(err, ErrRemoved)
 	}
 	return peer, errors.Join(err, writeFrame(c, mine))
 }
@@ -191,6 +191,9 @@ func (p *Port) greet(c *tls.Conn) error {
 	var theirs hello
 	if err := readFrame(c, maxHello, &theirs); err != nil {
 		return err
+	}
+	if theirs.Removed {
+		return fmt.Errorf("%w: %s", ErrRemoved, theirs.Refused)
 	}
 	if theirs.Refused != "" {
 		return fmt.Errorf("%w: %s", ErrRefused, theirs.Refused)

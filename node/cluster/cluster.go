@@ -44,6 +44,10 @@ const (
 // cluster, a removed node, a program that is too old, a clock that is wrong.
 var ErrRefused = errors.New("the connection between nodes was refused")
 
+// ErrRemoved is the refusal of a node that was removed, or whose name another one
+// has since. It matches ErrRefused; trying again is in vain.
+var ErrRemoved = fmt.Errorf("%w: this node is no longer of the cluster", ErrRefused)
+
 // Config is what a port needs to know.
 type Config struct {
 	// Address to listen on, host:port. Port 0 takes a free one: see Port.Addr.

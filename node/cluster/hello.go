@@ -22,6 +22,7 @@ type hello struct {
 	Oldest  int    `cbor:"6,keyasint"`
 	Format  int    `cbor:"7,keyasint"` // data format that the cluster works at, as far as the node knows
 	Refused string `cbor:"8,keyasint,omitempty"`
+	Removed bool   `cbor:"9,keyasint,omitempty"` // the refusal is for ever
 }
 
 const (

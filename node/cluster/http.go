@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloister-os/cloister/store/consensus"
@@ -125,21 +125,11 @@ func (t peerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // sentence is an error's text without its kind, for the other side to read.
 func sentence(err error) string {
 	text := err.Error()
-	if rest, ok := cutKind(text); ok {
-		text = rest
+	for _, kind := range []error{ErrRemoved, ErrRefused} {
+		text = strings.TrimPrefix(text, kind.Error()+": ")
 	}
 	if len(text) > 1024 {
 		text = text[:1024]
 	}
 	return text
 }
-
-func cutKind(text string) (string, bool) {
-	kind := ErrRefused.Error() + ": "
-	if len(text) > len(kind) && text[:len(kind)] == kind {
-		return text[len(kind):], true
-	}
-	return text, false
-}
-
-var _ io.Closer = (*Port)(nil)

@@ -304,7 +304,7 @@ func (r *Roster) enter(ctx context.Context, node string, a Announcement) error {
 			return err
 		}
 		if known && (e.Removed && e.Joined >= a.Joined || e.Joined > a.Joined) {
-			return fmt.Errorf("%w: node %s was removed from the cluster; let it join again with an empty data folder", cluster.ErrRefused, node)
+			return fmt.Errorf("%w: node %s was removed from the cluster; let it join again with an empty data folder", cluster.ErrRemoved, node)
 		}
 		return put(u, node, entry{Address: a.Address, URL: a.URL, Joined: a.Joined})
 	})

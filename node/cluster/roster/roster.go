@@ -239,9 +239,9 @@ func (r *Roster) Admit(id seal.Identity) error {
 	case !ok || id.Joined > e.Joined:
 		return nil
 	case id.Joined < e.Joined:
-		return fmt.Errorf("%w: another node joined as %s after this one; let this one join again under another name, with an empty data folder", cluster.ErrRefused, id.Node)
+		return fmt.Errorf("%w: another node joined as %s after this one; let this one join again under another name, with an empty data folder", cluster.ErrRemoved, id.Node)
 	case e.Removed:
-		return fmt.Errorf("%w: node %s was removed from the cluster; let it join again with an empty data folder", cluster.ErrRefused, id.Node)
+		return fmt.Errorf("%w: node %s was removed from the cluster; let it join again with an empty data folder", cluster.ErrRemoved, id.Node)
 	}
 	return nil
 }
