@@ -27,6 +27,7 @@ import (
 const (
 	maxRounds  = 2 // that may be under way at once
 	retryAfter = 20 * time.Millisecond
+	nudgeAfter = 200 * time.Millisecond
 )
 
 var (
@@ -143,7 +144,28 @@ func (n *Node) freshBy(ctx context.Context, by *rounds) error {
 	if r.err != nil {
 		return r.err
 	}
+	soon, cancel := context.WithTimeout(ctx, nudgeAfter)
+	defer cancel()
+	err := n.progress.reach(soon, r.index, n)
+	if err == nil || soon.Err() == nil {
+		return err
+	}
+	n.nudge()
 	return n.progress.reach(ctx, r.index, n)
+}
+
+// nudge proposes an empty group: the state machine does not hear of entries that
+// are raft's own, so a read that waits for one waits for the next group.
+func (n *Node) nudge() {
+	if n.nudging.CompareAndSwap(false, true) {
+		n.tasks.Go(func() {
+			defer n.nudging.Store(false)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			_, err := n.Apply(ctx, store.NewTx())
+			n.log.Debug("an empty group was proposed for a read", "error", err)
+		})
+	}
 }
 
 // ask is a round of a node that follows: one question to the leader.

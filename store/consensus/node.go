@@ -154,6 +154,7 @@ type Node struct {
 	asks     rounds    // of reads while this node follows
 	confirms rounds    // of reads while it leads
 
+	nudging    atomic.Bool  // an empty group is being proposed
 	installing atomic.Int32 // transfers of the data to members, which hold the log's tail
 
 	readying lock          // one becomes ready at a time
