@@ -66,7 +66,7 @@ func (m *Machine) StageSince(ctx context.Context, since store.Version, open func
 		}
 		counted := &countingWriter{w: w}
 		out := bufio.NewWriterSize(counted, 1<<18)
-		n, err := stageDatabase(ctx, out, g.pair, i, from, v)
+		n, err := stageDatabase(ctx, out, g.pair, i, from, v, m.newPace())
 		if err = errors.Join(err, out.Flush()); err != nil {
 			return head, parts, fmt.Errorf("stage: %w", err)
 		}

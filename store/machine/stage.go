@@ -112,9 +112,9 @@ func (f *Frozen) Stage(ctx context.Context, w io.Writer) error {
 	if err = errors.Join(err, writeFrame(out, head.encode())); err != nil {
 		return fmt.Errorf("stage: %w", err)
 	}
-	count := uint64(0)
+	count, pace := uint64(0), f.m.newPace()
 	for i := range 2 {
-		n, err := stageDatabase(ctx, out, f.gen.pair, i, 0, f.at)
+		n, err := stageDatabase(ctx, out, f.gen.pair, i, 0, f.at, pace)
 		if err != nil {
 			return fmt.Errorf("stage: %w", err)
 		}
@@ -150,7 +150,7 @@ func writeFrame(w *bufio.Writer, b []byte) error {
 }
 
 // stageDatabase writes the versions above since and up to v.
-func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since, v store.Version) (uint64, error) {
+func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since, v store.Version, pace *pace) (uint64, error) {
 	if err := p.Verify(i); err != nil {
 		return 0, err
 	}
@@ -161,13 +161,14 @@ func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since
 	var frame, last []byte
 	var lastVersion, count uint64
 	for c.Seek(nil); c.Valid(); c.Next() {
+		if err := pace.wrote(ctx, len(c.Key())); err != nil {
+			return 0, err
+		}
 		if c.Version() == lastVersion && bytes.Equal(c.Key(), last) || c.Version() <= uint64(since) {
 			continue // the replay wrote it again, or it is older
 		}
 		last, lastVersion = append(last[:0], c.Key()...), c.Version()
-		if count++; count%1024 == 0 && ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
+		count++
 		frame = appendBytes(appendUint(appendArray(frame[:0], 5), uint64(i)), last)
 		deleted := uint64(0)
 		if c.Deleted() {
@@ -178,7 +179,7 @@ func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since
 			return 0, fmt.Errorf("read key %q: %w", last, err)
 		}
 		frame = appendBytes(appendUint(appendUint(frame, lastVersion), deleted), value)
-		if err := writeFrame(w, frame); err != nil {
+		if err := errors.Join(writeFrame(w, frame), pace.wrote(ctx, len(value))); err != nil {
 			return 0, err
 		}
 	}

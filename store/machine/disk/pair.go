@@ -26,6 +26,7 @@ type pair struct {
 	ring    sealed.Ring
 	dbs     [2]*badger.DB
 	entries [2][]badger.Entry // of the commit under way, kept for the next
+	level0  [2]level0         // of Sync
 
 	mu     sync.Mutex // guards all below
 	marks  *marks
@@ -84,6 +85,7 @@ func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []ui
 		WithValueThreshold(min(1<<20, v.cfg.MemtableBytes*15/100)).
 		WithValueLogFileSize(1 << 20).
 		WithNumVersionsToKeep(1) // of those at or below discardTs; all above it are kept
+	o.TableSizeMultiplier = 1 // a compaction builds a dozen tables at once, in memory
 	db, err := badger.OpenManaged(o)
 	if errors.Is(err, badger.ErrEncryptionKeyMismatch) { // without a ring
 		err = fmt.Errorf("%w: it is encrypted", ErrKey)
@@ -142,10 +144,9 @@ func (p *pair) fill(t *badger.Txn, db int, writes []kv.Write) error {
 func (p *pair) Sync() error {
 	var tables [2][]uint64
 	for i, db := range p.dbs {
-		for _, t := range db.Tables() {
-			if t.Level == 0 {
-				tables[i] = append(tables[i], t.ID)
-			}
+		var err error
+		if tables[i], err = p.level0[i].tables(db); err != nil {
+			return fmt.Errorf("sync the database: %w", err)
 		}
 		if err := syncMemtables(db.Opts().Dir); err != nil {
 			return fmt.Errorf("sync the database: %w", err)
@@ -155,6 +156,28 @@ func (p *pair) Sync() error {
 	defer p.mu.Unlock()
 	p.tables = tables // they are on disk with their names
 	return nil
+}
+
+// level0 is the tables of level 0. Badger lists them only by reading something of
+// the index of every table, which a large database should not do each second; so
+// it is asked only after files came or went.
+type level0 struct {
+	files []string
+	ids   []uint64
+}
+
+func (l *level0) tables(db *badger.DB) ([]uint64, error) {
+	files, err := filepath.Glob(filepath.Join(db.Opts().Dir, "*.sst"))
+	if err != nil || slices.Equal(files, l.files) {
+		return l.ids, err
+	}
+	l.files, l.ids = files, nil
+	for _, t := range db.Tables() {
+		if t.Level == 0 {
+			l.ids = append(l.ids, t.ID)
+		}
+	}
+	return l.ids, nil
 }
 
 // vouch takes the tables that closing and opening made into the mark.
@@ -198,9 +221,15 @@ func (p *pair) Verify(db int) error { return p.dbs[db].VerifyChecksum() }
 // Bytes implements kv.Pair.
 func (p *pair) Bytes() int64 {
 	sum := int64(0)
-	for _, db := range p.dbs {
-		for _, t := range db.Tables() {
-			sum += int64(t.OnDiskSize)
+	for _, name := range names {
+		files, err := filepath.Glob(filepath.Join(p.dir, name, "*.sst"))
+		if err != nil {
+			continue
+		}
+		for _, f := range files {
+			if fi, err := os.Stat(f); err == nil { // else it has just been compacted
+				sum += fi.Size()
+			}
 		}
 	}
 	return sum
