@@ -81,6 +81,9 @@ func (n *Node) Readdress(ctx context.Context, p Peer) error {
 	return n.order(ctx, order{Verb: verbReaddress, Peer: p}, nil)
 }
 
+// orderAgain is how soon an order is given again to a leader that refused it.
+const orderAgain = 50 * time.Millisecond
+
 // order carries out an order, or has the leader do it.
 func (n *Node) order(ctx context.Context, o order, answer any) error {
 	if n.cfg.Peers == nil && o.Verb != verbList {
@@ -109,6 +112,7 @@ func (n *Node) order(ctx context.Context, o order, answer any) error {
 		}
 		select {
 		case <-role.changed:
+		case <-time.After(orderAgain): // a leader that was elected a moment ago does not lead yet
 		case <-n.dead:
 			return n.closed()
 		case <-ctx.Done():
