@@ -382,3 +382,47 @@ func TestAWrongFileIsFetchedFromAnotherNode(t *testing.T) {
 		t.Error("the node that lies was not asked: this test proves nothing")
 	}
 }
+
+func TestARemovedNodeIsForgotten(t *testing.T) {
+	c := newCluster(t, 3)
+	if err := c.imports(0, "m", 1000); err != nil {
+		t.Fatal(err)
+	}
+	c.soon("node 3 is ready", func() bool { return c.stage(2, "m").Stage == registry.Ready })
+	c.nodes[2].stop()
+	c.net.Remove("node-3")
+	c.soon("nobody speaks of it", func() bool {
+		c.nodes[0].fleet.Kick()
+		hosts, err := c.reg.Hosts(t.Context())
+		return err == nil && len(hosts) == 2 && c.stage(2, "m").Stage == ""
+	})
+}
+
+func TestAModelThatIsRemovedWhileItIsBroughtIsNotBrought(t *testing.T) {
+	c := newCluster(t, 2)
+	if err := c.imports(0, "m", 9<<20); err != nil {
+		t.Fatal(err)
+	}
+	c.nodes = append(c.nodes, &node{Node: c.net.Add(t, "node-3", t.TempDir()), engine: &modelstest.Engine{}})
+	begun := make(chan struct{})
+	var once sync.Once
+	for _, n := range c.nodes[:2] {
+		n.Misbehave(func(w http.ResponseWriter, r *http.Request, right http.Handler) {
+			if r.Header.Get("Range") != "" {
+				once.Do(func() { close(begun) })
+				<-r.Context().Done() // for ever, as far as node 3 is concerned
+				return
+			}
+			right.ServeHTTP(w, r)
+		})
+	}
+	c.start(2, false)
+	<-begun
+	if err := c.nodes[0].packs.Remove(t.Context(), guardtest.Admin(), "m"); err != nil {
+		t.Fatal(err)
+	}
+	c.soon("node 3 has given up", func() bool { return c.stage(2, "m").Stage == "" })
+	if c.holds(2, "m") {
+		t.Error("it was brought")
+	}
+}

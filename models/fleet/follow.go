@@ -80,14 +80,26 @@ func (f *Fleet) look(ctx context.Context, wait *time.Duration) error {
 	return f.removeOthers(ctx, wanted)
 }
 
-// introduce says whether this node wants models, once there are others to know.
+// introduce says whether this node wants models, once there are others to know,
+// and forgets nodes that have been removed.
 func (f *Fleet) introduce(ctx context.Context) error {
-	if f.alone() {
+	others := f.cfg.Peers.Others()
+	if len(others) == 0 {
 		return nil
 	}
 	all, err := f.cfg.Registry.Hosts(ctx)
-	if h, ok := all[f.cfg.Node]; err != nil || ok && h.Local == !f.cfg.Away {
+	if err != nil {
 		return err
+	}
+	for node := range all {
+		if node != f.cfg.Node && !slices.Contains(others, node) {
+			if err := f.cfg.Registry.DropNode(ctx, node); err != nil {
+				return err
+			}
+		}
+	}
+	if h, ok := all[f.cfg.Node]; ok && h.Local == !f.cfg.Away {
+		return nil
 	}
 	return f.cfg.Registry.SetHost(ctx, f.cfg.Node, registry.Host{Local: !f.cfg.Away})
 }

@@ -145,6 +145,23 @@ func (r *Registry) Hosts(ctx context.Context) (map[string]Host, error) {
 	return out, err
 }
 
+// DropNode forgets a node that is no longer of the cluster.
+func (r *Registry) DropNode(ctx context.Context, node string) error {
+	list, err := r.StandingOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	for _, model := range list {
+		if err := r.SetStanding(ctx, model, node, nil); err != nil {
+			return err
+		}
+	}
+	tx := store.NewTx()
+	tx.Delete(hosts.Key(node))
+	_, err = r.store.Submit(ctx, tx, store.Bulk).Wait(ctx)
+	return err
+}
+
 // Stage announces a model that is not in the registry yet, so that other nodes
 // can take it, and returns the version of its entry; Unstage takes it back, or ends
 // it once it is.

@@ -75,6 +75,17 @@ func (n *Network) Add(t testing.TB, name, dir string) *Node {
 	return node
 }
 
+// Remove takes a node out of the network for ever.
+func (n *Network) Remove(name string) {
+	n.mu.Lock()
+	node := n.nodes[name]
+	delete(n.nodes, name)
+	n.mu.Unlock()
+	if node != nil {
+		node.Down(true)
+	}
+}
+
 // from says who sends, as the certificate does in earnest.
 type from struct {
 	name string

@@ -14,6 +14,7 @@ package exchange
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/cloister-os/cloister/store/blob"
 )
@@ -36,6 +37,21 @@ var (
 	errNotHeld = errors.New("it does not hold the blob")
 	errBusy    = errors.New("it is busy or starting")
 )
+
+// reasons are several errors as one line.
+type reasons []error
+
+// Error implements error.
+func (r reasons) Error() string {
+	texts := make([]string, len(r))
+	for i, err := range r {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap implements errors.Is and errors.As.
+func (r reasons) Unwrap() []error { return r }
 
 // Peers is the road to the other nodes.
 type Peers interface {

@@ -312,6 +312,59 @@ func TestAPushThatIsNotAsPromisedIsRefused(t *testing.T) {
 	}
 }
 
+func TestAFullDiskTakesNothing(t *testing.T) {
+	n := three(t)
+	full := errors.New("the disk is full: free some space")
+	n.b.Blobs.Reserve(func() error { return full })
+	for i, size := range []int{1000, large} {
+		b := random(size, uint64(i))
+		h := put(t, b, n.a)
+		if err := n.b.Exchange.Pull(t.Context(), n.b.Blobs, h, nil, nil); !errors.Is(err, full) {
+			t.Errorf("a pull of %d bytes: %v", size, err)
+		}
+		if size == 1000 {
+			held, err := n.a.Exchange.Push(t.Context(), "b", n.a.Blobs, []exchange.Item{{Hash: h, Size: int64(size)}})
+			if len(held) > 0 || err != nil {
+				t.Errorf("a push: %v, %v", held, err)
+			}
+		}
+		if n.b.Blobs.Has(h) {
+			t.Error("it is there")
+		}
+	}
+}
+
+func TestOthersAreServedWhenManyAsk(t *testing.T) {
+	n := three(t)
+	b := random(5000, 1)
+	h := put(t, b, n.a)
+	var all sync.WaitGroup
+	var refused atomic.Int64
+	for range 100 {
+		all.Go(func() {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://a"+exchange.Prefix+h.String(), nil)
+			req.Header.Set("Range", "bytes=0-4999")
+			res, err := n.b.Client().Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			switch {
+			case res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "":
+				refused.Add(1)
+			case err != nil || !bytes.Equal(got, b):
+				t.Errorf("%s, %d bytes, %v", res.Status, len(got), err)
+			}
+		})
+	}
+	all.Wait()
+	if refused.Load() == 100 {
+		t.Error("nobody was served")
+	}
+}
+
 func frame(h blob.Hash, length uint64, text string) []byte {
 	b := append(h[:], 0, 0, 0, 0, byte(length>>24), byte(length>>16), byte(length>>8), byte(length))
 	return append(b, text...)

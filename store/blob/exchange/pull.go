@@ -52,7 +52,7 @@ func (c *Client) Pull(ctx context.Context, into *blob.Store, h blob.Hash, from [
 // pullSmall is Pull of a blob that is one chunk at most, in one request. It
 // reports a larger one.
 func (c *Client) pullSmall(ctx context.Context, into *blob.Store, h blob.Hash, from []string, progress Progress) (large bool, err error) {
-	var all error
+	var all reasons
 	for _, node := range c.trusted(h, from) {
 		came := false
 		_, alone, err := c.Batch(ctx, node, []blob.Hash{h}, func(h blob.Hash, b []byte) error {
@@ -69,7 +69,9 @@ func (c *Client) pullSmall(ctx context.Context, into *blob.Store, h blob.Hash, f
 		case len(alone) > 0:
 			return true, nil
 		}
-		all = errors.Join(all, err)
+		if err != nil {
+			all = append(all, err)
+		}
 	}
 	return false, nowhere(h, all)
 }
@@ -83,8 +85,8 @@ func dropEmpty(p *blob.Partial) error {
 }
 
 // nowhere is the one sentence for a blob that nobody has.
-func nowhere(h blob.Hash, why error) error {
-	if why != nil {
+func nowhere(h blob.Hash, why reasons) error {
+	if len(why) > 0 {
 		return fmt.Errorf("%w: %s (%w)", ErrNowhere, h, why)
 	}
 	return fmt.Errorf("%w: %s", ErrNowhere, h)

@@ -18,7 +18,8 @@ import (
 
 // Bounds of a Server.
 const (
-	maxServed = 32 // requests at once
+	maxServed = 16 // readers at once, each with a chunk in memory
+	maxPushes = 6  // pushes at once, each with a batch in memory
 	maxLists  = 64 // chunk lists remembered
 	putsAtOne = 8  // blobs of one Push written at once
 	holdWait  = 20 * time.Second
@@ -43,9 +44,8 @@ type ServerConfig struct {
 
 // Server gives other nodes the blobs of this one, and takes theirs.
 type Server struct {
-	cfg   ServerConfig
-	slots chan struct{}
-	mux   *http.ServeMux
+	cfg ServerConfig
+	mux *http.ServeMux
 
 	mu    sync.Mutex
 	lists map[blob.Hash]blob.Chunks // of blobs larger than one chunk
@@ -59,25 +59,26 @@ func NewServer(c ServerConfig) *Server {
 	if c.Caller == nil {
 		c.Caller = func(context.Context) string { return "" }
 	}
-	s := &Server{cfg: c, slots: make(chan struct{}, maxServed), mux: http.NewServeMux(), lists: map[blob.Hash]blob.Chunks{}}
-	s.mux.HandleFunc("GET "+Prefix+"{hash}", s.bounded(s.serveRange))
-	s.mux.HandleFunc("GET "+Prefix+"{hash}/chunks", s.bounded(s.serveChunks))
+	s := &Server{cfg: c, mux: http.NewServeMux(), lists: map[blob.Hash]blob.Chunks{}}
+	reads, pushes := make(chan struct{}, maxServed), make(chan struct{}, maxPushes)
+	s.mux.HandleFunc("GET "+Prefix+"{hash}", bounded(reads, s.serveRange))
+	s.mux.HandleFunc("GET "+Prefix+"{hash}/chunks", bounded(reads, s.serveChunks))
 	s.mux.HandleFunc("POST "+Prefix+"{hash}/doubt", s.serveDoubt)
 	s.mux.HandleFunc("POST "+Prefix+"{hash}/hold", s.serveHold)
-	s.mux.HandleFunc("POST "+Prefix+"batch", s.bounded(s.serveBatch))
-	s.mux.HandleFunc("POST "+Prefix+"push", s.bounded(s.servePush))
+	s.mux.HandleFunc("POST "+Prefix+"batch", bounded(reads, s.serveBatch))
+	s.mux.HandleFunc("POST "+Prefix+"push", bounded(pushes, s.servePush))
 	return s
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// bounded refuses what is more than maxServed at once.
-func (s *Server) bounded(f http.HandlerFunc) http.HandlerFunc {
+// bounded refuses what there is no slot for.
+func bounded(slots chan struct{}, f http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 			f(w, r)
 		default:
 			w.Header().Set("Retry-After", "1")

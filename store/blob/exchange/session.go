@@ -26,7 +26,7 @@ type session struct {
 
 // open asks one node after the other for a blob's list.
 func (c *Client) open(ctx context.Context, h blob.Hash, from []string, max int64) (*session, error) {
-	var all error
+	var all reasons
 	for _, node := range c.trusted(h, from) {
 		list, err := c.list(ctx, node, h, max)
 		if err == nil {
@@ -36,7 +36,7 @@ func (c *Client) open(ctx context.Context, h blob.Hash, from []string, max int64
 			return nil, ctx.Err()
 		}
 		if !errors.Is(err, errNotHeld) {
-			all = errors.Join(all, err)
+			all = append(all, err)
 		}
 	}
 	return nil, nowhere(h, all)
@@ -46,7 +46,7 @@ func (c *Client) open(ctx context.Context, h blob.Hash, from []string, max int64
 // each chunk, and returns it as listed. errWrong: the list's giver is a liar, and
 // another list is to be asked for.
 func (s *session) chunk(ctx context.Context, i int) ([]byte, error) {
-	var all error
+	var all reasons
 	nodes := s.nodes()
 	for k := range nodes {
 		node := nodes[(k+i)%len(nodes)]
@@ -62,7 +62,7 @@ func (s *session) chunk(ctx context.Context, i int) ([]byte, error) {
 		case errors.Is(err, errWrong):
 			s.suspect(node)
 		}
-		all = errors.Join(all, err)
+		all = append(all, err)
 	}
 	return nil, nowhere(s.hash, all)
 }

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
@@ -228,16 +229,27 @@ func (r *Replica) unnamed(ctx context.Context, page []blob.Info) (orphans []blob
 	return orphans, errors.Join(err, ctx.Err())
 }
 
-// lookForLost takes back what this node said it holds and does not any more.
+// lookForLost takes back what this node said it holds and does not any more, and,
+// on the leader, what nodes said that are no longer of the cluster.
 func (r *Replica) lookForLost(ctx context.Context) error {
+	members := append(r.cfg.Client.Others(), r.cfg.Node)
 	return r.pages(ctx, blob.SpaceHeld.Prefix(), func(items []store.Item) error {
+		tx := store.NewTx()
 		for _, item := range items {
 			h, node, ok := blob.ParseHeldKey(item.Key)
-			if ok && node == r.cfg.Node && !r.cfg.Blobs.Has(h) {
+			switch {
+			case !ok:
+			case node == r.cfg.Node && !r.cfg.Blobs.Has(h):
 				r.held.add(h, false)
+			case !slices.Contains(members, node) && r.cfg.Cluster.Leads() && tx.Fits(1, len(item.Key)):
+				tx.Delete(item.Key)
 			}
 		}
-		return ctx.Err()
+		if tx.Len() == 0 {
+			return ctx.Err()
+		}
+		_, err := r.cfg.Store.Submit(ctx, tx, store.Bulk).Wait(ctx)
+		return err
 	})
 }
 

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -184,7 +185,7 @@ func (r *Replica) Secure(ctx context.Context, hashes []blob.Hash) error {
 		select {
 		case <-s.done:
 		case <-ctx.Done():
-			return errors.Join(errors.New("no second node has taken the blob yet: see that one more node runs, with: cloister node list"), ctx.Err())
+			return fmt.Errorf("no second node has taken the blob yet: see that one more node runs, with cloister node list: %w", ctx.Err())
 		}
 	}
 	return nil

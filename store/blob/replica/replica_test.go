@@ -38,7 +38,7 @@ func referencers() []blob.Referencer {
 
 // cluster is some nodes with one replicated state.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	net   *blobtest.Network
 	store *storetest.Model
 	nodes []*node
@@ -84,7 +84,7 @@ func short() replica.Config {
 	return replica.Config{Grace: time.Millisecond, Lease: time.Hour, Every: 200 * time.Millisecond, Collect: time.Hour, ScrubBytes: -1}
 }
 
-func newCluster(t *testing.T, n int, cfg replica.Config) *cluster {
+func newCluster(t testing.TB, n int, cfg replica.Config) *cluster {
 	t.Helper()
 	c := &cluster{t: t, net: blobtest.NewNetwork(), store: storetest.NewModel(time.Now), log: &record{}}
 	for i := range n {
@@ -251,6 +251,24 @@ func TestOneOfThreeMayBeAway(t *testing.T) {
 		}
 		return true
 	})
+}
+
+func TestARemovedNodeHoldsNothing(t *testing.T) {
+	c := newCluster(t, 3, short())
+	h := c.write(0, "x", []byte("hello"))
+	says := func(node string) bool {
+		return c.store.View(t.Context(), store.Local, func(s store.Snapshot) error {
+			_, err := s.Get(blob.HeldKey(h, node))
+			return err
+		}) == nil
+	}
+	soon(t, "all say that they hold it", func() bool { return says("node-1") && says("node-2") && says("node-3") })
+	c.nodes[2].stop()
+	c.net.Remove("node-3")
+	soon(t, "node 3 is forgotten", func() bool { return !says("node-3") })
+	if !says("node-1") || !says("node-2") {
+		t.Error("the others are forgotten too")
+	}
 }
 
 // A hung node is not waited for: another one takes the blob.

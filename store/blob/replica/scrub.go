@@ -54,11 +54,11 @@ func (r *Replica) Scrub(ctx context.Context, from blob.Hash) error {
 // check verifies one blob and repairs it. Only the context's end is an error.
 func (r *Replica) check(ctx context.Context, h blob.Hash) error {
 	_, err := r.cfg.Blobs.Verify(h, func(n int) error { return r.pace(ctx, n) })
-	if errors.Is(err, blob.ErrCorrupt) {
-		err = r.Fetch(ctx, h, true)
-	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, blob.ErrNotFound) {
-		r.log.Error("A blob cannot be read and could not be repaired; it will be tried again.", "blob", h, "error", err)
+	switch {
+	case errors.Is(err, blob.ErrCorrupt):
+		_ = r.Fetch(ctx, h, true) // it says itself how that went; the next scrub tries again
+	case err != nil && ctx.Err() == nil && !errors.Is(err, blob.ErrNotFound):
+		r.log.Error("A blob cannot be read; it will be tried again.", "blob", h, "error", err)
 	}
 	return ctx.Err()
 }

@@ -242,14 +242,16 @@ type flight struct {
 func (r *Replica) Fetch(ctx context.Context, h blob.Hash, damaged bool) error {
 	if damaged {
 		r.counts.damaged.Add(1)
-		r.log.Warn("A blob on this node's disk is damaged; it is brought from another node.", "blob", h)
 	}
 	if err := r.bring(ctx, h, nil); err != nil {
+		if damaged {
+			r.log.Error("A blob on this node's disk is damaged, and no other node has given it yet.", "blob", h, "error", err)
+		}
 		return err
 	}
 	if damaged {
 		r.counts.repaired.Add(1)
-		r.log.Warn("A damaged blob was repaired from another node.", "blob", h)
+		r.log.Warn("A blob on this node's disk was damaged; it was repaired from another node.", "blob", h)
 	}
 	return nil
 }
