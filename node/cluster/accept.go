@@ -110,7 +110,7 @@ func (p *Port) greeted(c *tls.Conn) (seal.Identity, error) {
 		err = mine.fits(theirs)
 	}
 	if err == nil && !p.listened(state.NegotiatedProtocol) {
-		err = fmt.Errorf("%w: node %s is starting; try again in a moment", ErrRefused, p.cfg.Node)
+		err = fmt.Errorf("%w: node %s is starting or stopping; try again in a moment", errNotYet, p.cfg.Node)
 	}
 	if err != nil {
 		mine.Refused, mine.Removed = sentence(err), errors.Is(err, ErrRemoved)
@@ -132,10 +132,13 @@ func (p *Port) hand(c *tls.Conn, peer seal.Identity) {
 	}
 }
 
+// errNotYet is a refusal that a moment heals.
+var errNotYet = fmt.Errorf("%w, for now", ErrRefused)
+
 // refused tells the operator what a node was told. Strangers who merely connect
 // and leave are nobody's business.
 func (p *Port) refused(c net.Conn, err error) {
-	if errors.Is(err, ErrRefused) {
+	if errors.Is(err, ErrRefused) && !errors.Is(err, errNotYet) {
 		p.log.Warn("a connection from another node was refused", "remote", c.RemoteAddr().String(), "reason", err)
 	} else if !errors.Is(err, io.EOF) {
 		p.log.Debug("a connection to the peer port failed", "remote", c.RemoteAddr().String(), "error", err)

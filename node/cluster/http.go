@@ -125,7 +125,7 @@ func (t peerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // sentence is an error's text without its kind, for the other side to read.
 func sentence(err error) string {
 	text := err.Error()
-	for _, kind := range []error{ErrRemoved, ErrRefused} {
+	for _, kind := range []error{ErrRemoved, errNotYet, ErrRefused} {
 		text = strings.TrimPrefix(text, kind.Error()+": ")
 	}
 	if len(text) > 1024 {

@@ -135,7 +135,7 @@ func (p *Port) decide(ctx context.Context, r JoinRequest) (JoinReply, error) {
 	case r.Version != joinVersion:
 		return JoinReply{}, fmt.Errorf("%w: node %s asks in a way that this program (%s) does not know; install the same program on both", ErrRefused, r.Node, p.cfg.Program)
 	case join == nil:
-		return JoinReply{}, fmt.Errorf("%w: node %s is starting; try again in a moment", ErrRefused, p.cfg.Node)
+		return JoinReply{}, fmt.Errorf("%w: node %s is starting; try again in a moment", errNotYet, p.cfg.Node)
 	case skew.Abs() > maxSkew:
 		return JoinReply{}, fmt.Errorf("%w: the clock of the new node says %s and the cluster's %s; set the clocks of both right, then try again",
 			ErrRefused, stamp(time.UnixMilli(r.Clock)), stamp(p.cfg.Now()))
