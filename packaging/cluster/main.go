@@ -60,6 +60,8 @@ type member struct {
 	Peer string `json:"peer"`
 	Data string `json:"data"`
 	PID  int    `json:"pid"`
+
+	ended chan struct{} // closed when the process ended that this program started; nil = it started none
 }
 
 // cluster is the three nodes and the files that tell of them.

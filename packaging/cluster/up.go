@@ -81,7 +81,11 @@ func (c *cluster) start(m *member) error {
 		return fmt.Errorf("start %s: %w", c.binary, err)
 	}
 	m.PID = cmd.Process.Pid
-	go func() { _ = cmd.Wait() }() // so that runs sees it end
+	m.ended = make(chan struct{})
+	go func(ended chan struct{}) {
+		_ = cmd.Wait() // whether it ended is all that counts
+		close(ended)
+	}(m.ended)
 	return c.write()
 }
 
@@ -108,8 +112,17 @@ func (c *cluster) ready(ctx context.Context, m *member) (bool, error) {
 	return resp.StatusCode == http.StatusOK, resp.Body.Close()
 }
 
-// runs reports whether the process of nodes.json is that node's.
+// runs reports whether a node's process runs: the one that was started here, or
+// that of nodes.json if it is the node's.
 func (c *cluster) runs(m *member) bool {
+	if m.ended != nil {
+		select {
+		case <-m.ended:
+			return false
+		default:
+			return true
+		}
+	}
 	if m.PID == 0 {
 		return false
 	}
