@@ -83,6 +83,7 @@ func (n *node) storeConfig() (consensus.Config, error) {
 	c := consensus.Config{
 		Dir: filepath.Join(n.cfg.dir, "store"), NodeID: n.cfg.id, Logger: n.log, Program: "kvnode",
 		Address: n.cfg.peer, Found: n.cfg.found, Now: n.now,
+		Stabilize:    300 * time.Millisecond, // tests start many clusters
 		ReserveBytes: n.cfg.reserve, QueueBytes: n.cfg.queue, SnapshotEntries: n.cfg.entries,
 	}
 	if n.port != nil {
