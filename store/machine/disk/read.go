@@ -92,35 +92,3 @@ func (c *cursor) Value() ([]byte, error) {
 
 // Close implements kv.Cursor.
 func (c *cursor) Close() { c.it.Close() }
-
-// loader is a batch for each database. Such batches are not atomic, which nobody
-// can see: the generation is not current.
-type loader struct{ batches [2]*badger.WriteBatch }
-
-// Load implements kv.Pair.
-func (p *pair) Load() kv.Loader {
-	l := &loader{}
-	for i, db := range p.dbs {
-		l.batches[i] = db.NewManagedWriteBatch()
-	}
-	return l
-}
-
-// Add implements kv.Loader.
-func (l *loader) Add(db int, version uint64, w kv.Write) error {
-	key := append([]byte(nil), w.Key...)
-	if w.Deleted {
-		return l.batches[db].DeleteAt(key, version)
-	}
-	return l.batches[db].SetEntryAt(badger.NewEntry(key, append([]byte(nil), w.Value...)), version)
-}
-
-// Finish implements kv.Loader.
-func (l *loader) Finish() error { return errors.Join(l.batches[0].Flush(), l.batches[1].Flush()) }
-
-// Abort implements kv.Loader.
-func (l *loader) Abort() {
-	for _, b := range l.batches {
-		b.Cancel()
-	}
-}
