@@ -2,12 +2,22 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/consensus/rpc"
+	"github.com/cloister-os/cloister/store/machine"
 	"github.com/cloister-os/cloister/store/storetest"
 )
 
@@ -173,25 +183,89 @@ func TestSuiteOnEachNode(t *testing.T) {
 	}
 }
 
+// smallSegments are logs whose files are small, so that a cut removes some.
+type smallSegments struct{ files }
+
+// OpenLog implements Disk.
+func (f smallSegments) OpenLog() (Log, error) {
+	if err := machine.MakeDir(f.dir); err != nil {
+		return nil, err
+	}
+	meta := &metadb.BoltMetaDB{}
+	w, err := wal.Open(f.dir, wal.WithMetaStore(meta), wal.WithSegmentSize(16<<10))
+	if err != nil {
+		return nil, errors.Join(err, meta.Close())
+	}
+	return &walLog{w, meta}, nil
+}
+
+// pipe is an rpc connection and the other end of it.
+func pipe(t *testing.T) (*rpc.Conn, net.Conn) {
+	a, b := net.Pipe()
+	c := rpc.New(a, time.Minute)
+	t.Cleanup(func() { c.Close(); b.Close() })
+	go io.Copy(io.Discard, b)
+	return c, b
+}
+
+// Data that ends before its end is refused; raft learns the size of what is whole.
+func TestDataThatWasCut(t *testing.T) {
+	n := testNode(t, Config{})
+	for _, whole := range []bool{true, false} {
+		conn, _ := pipe(t)
+		in := &incoming{node: n, conn: conn, req: &raft.InstallSnapshotRequest{}, pieces: make(chan piece, 4)}
+		in.pieces <- piece{1, []byte("abc")}
+		in.pieces <- piece{2, []byte("de")}
+		if whole {
+			in.pieces <- piece{3, nil}
+		}
+		time.AfterFunc(20*time.Millisecond, conn.Close)
+		got, err := io.ReadAll(in)
+		switch {
+		case whole && (err != nil || string(got) != "abcde" || in.req.Size != 5):
+			t.Errorf("whole: %q of %d, %v", got, in.req.Size, err)
+		case !whole && (!errors.Is(err, io.ErrUnexpectedEOF) || in.req.Size != 0):
+			t.Errorf("cut: %q of %d, %v", got, in.req.Size, err)
+		}
+	}
+}
+
+// Data that the disk cannot hold is refused with a sentence.
+func TestDataThatDoesNotFit(t *testing.T) {
+	n := testNode(t, Config{FreeBytes: func(string) (int64, error) { return 300 << 20, nil }})
+	conn, _ := pipe(t)
+	in := &incoming{node: n, conn: conn, req: &raft.InstallSnapshotRequest{}, pieces: make(chan piece, 4), size: 100 << 20}
+	in.pieces <- piece{1, []byte("abc")}
+	if _, err := io.ReadAll(in); err == nil || !strings.Contains(err.Error(), "free some space") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFarBehindGetsTheData(t *testing.T) {
-	g := newGroup(t, 3, func(c *Config) { c.SyncEvery, c.SnapshotEntries = 20*time.Millisecond, 10 })
+	g := newGroup(t, 3, func(c *Config) {
+		c.SyncEvery, c.SnapshotEntries, c.TrailingLogs = 20*time.Millisecond, 10, 10
+		c.Disk = smallSegments{files{c.Dir + "/raft", nil, c.Logger}}
+	})
 	away := g.nodes["n3"]
 	if away.Leads() {
 		t.Fatal("the founder does not lead")
 	}
 	g.stop("n3")
 	leader := g.leader()
-	for i := range trailingLogs + 200 {
-		if _, err := g.put(leader, fmt.Sprint("H/k/", i%50), fmt.Sprint(i)); err != nil {
+	value := strings.Repeat("v", 1000)
+	for i := range 200 {
+		if _, err := g.put(leader, fmt.Sprint("H/k/", i%50), fmt.Sprint(value, i)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	g.eventually("the log is cut", func() bool {
-		first, err := leader.logs.FirstIndex()
-		return err == nil && first > uint64(away.Applied())+1
+		return errors.Is(leader.logs.GetLog(uint64(away.Applied())+1, &raft.Log{}), raft.ErrLogNotFound)
 	})
 	g.start("n3", false)
 	g.ready("n3")
+	if snaps, err := g.nodes["n3"].snapshots.List(); err != nil || len(snaps) == 0 {
+		t.Errorf("it got no snapshot: %v", err)
+	}
 	if _, err := g.put(g.nodes["n3"], "H/k/0", "after"); err != nil {
 		t.Fatal(err)
 	}

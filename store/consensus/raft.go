@@ -33,9 +33,7 @@ const (
 	leaderLease      = 500 * time.Millisecond
 	// commitTimeout is how soon an idle follower hears what is committed.
 	commitTimeout = 20 * time.Millisecond
-	// trailingLogs is how many entries are kept for followers that fall behind: at
-	// most 256 MiB of groups.
-	trailingLogs = 1024
+	trailingLogs  = 1024 // see Config.TrailingLogs
 	// cachedLogs is how many entries are kept in memory for them and for the state
 	// machine, so that a fresh one is not read from the disk by each.
 	cachedLogs = 64
