@@ -135,7 +135,7 @@ func (s *Service) touch(ctx context.Context, item store.Item, row sessionRow, no
 	row.Seen = now.Unix()
 	tx := store.NewTx()
 	tx.Check(item.Key, item.Version)
-	tx.Put(item.Key, encode(row))
+	tx.Put(item.Key, rewrite(item.Value, row))
 	s.store.Submit(context.WithoutCancel(ctx), tx, store.Bulk)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Where things are kept. No key and no value holds a secret in clear.
@@ -77,6 +78,16 @@ func encode(v any) []byte {
 	b, err := mode.Marshal(v)
 	if err != nil {
 		panic(err) // plain structs always encode
+	}
+	return b
+}
+
+// rewrite is encode in place of a value that was read: what a newer program wrote
+// into it stays.
+func rewrite(old []byte, v any) []byte {
+	b, err := schema.Rewrite(old, v)
+	if err != nil {
+		return encode(v) // the old value is no row, though it was read as one
 	}
 	return b
 }

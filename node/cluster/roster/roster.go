@@ -26,6 +26,7 @@ import (
 	"github.com/cloister-os/cloister/node/cluster"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/consensus"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 const (
@@ -268,7 +269,11 @@ func (r *Roster) Addresses() map[string]string {
 // put adds a node's entry to a transaction.
 func put(u *store.Update, node string, e entry) error {
 	e.V = entryVersion
-	b, err := cbor.Marshal(e)
+	old, err := u.Get(nodes.Key(node))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	b, err := schema.Rewrite(old.Value, e) // what a newer program wrote stays
 	if err != nil {
 		return err
 	}
