@@ -84,6 +84,7 @@ func keep(t *testing.T, seed uint64) string {
 
 // TestEveryFault meets every kind of fault once.
 func TestEveryFault(t *testing.T) {
+	t.Parallel()
 	binary := need(t)
 	var menus [3][]string
 	for i, f := range faults() {

@@ -10,6 +10,7 @@ import (
 // TestPlantedFaultsAreFound: a node that breaks its word is caught by what the
 // runs do and check, so a run that finds nothing means something.
 func TestPlantedFaultsAreFound(t *testing.T) {
+	t.Parallel()
 	binary := need(t)
 	for _, p := range []struct {
 		bug, sort string
