@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"crypto/sha256"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -125,6 +126,38 @@ func TestALeaderWithAWrongClock(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// A follower whose disk is full stays behind, and catches up when space is freed.
+func TestAFollowerWithAFullDisk(t *testing.T) {
+	var free atomic.Int64
+	free.Store(1 << 40)
+	g := newGroup(t, 3, func(c *Config) {
+		if c.NodeID == "n3" {
+			c.ReserveBytes, c.FreeBytes = 256<<20, func(string) (int64, error) { return free.Load(), nil }
+		}
+	})
+	g.eventually("another node leads", func() bool {
+		if g.nodes["n3"].Leads() {
+			_ = g.nodes["n3"].Transfer(t.Context(), "")
+		}
+		return g.nodes["n1"].Leads() || g.nodes["n2"].Leads()
+	})
+	free.Store(1 << 20)
+	g.nodes["n3"].reserve.look()
+	for range 5 {
+		if _, err := g.put(g.nodes["n1"], "S/k", "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if behind, ahead := g.nodes["n3"].raft.LastIndex(), g.leader().raft.LastIndex(); behind >= ahead {
+		t.Errorf("a full disk took everything: %d, %d", behind, ahead)
+	}
+	if _, err := g.put(g.nodes["n3"], "S/k", "v"); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("a write there: %v", err)
+	}
+	free.Store(1 << 40)
+	g.converge()
 }
 
 // A node whose state machine decides otherwise than the others stops.

@@ -3,6 +3,7 @@ package consensus
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -70,10 +71,14 @@ func (p *pace) slow(now time.Time) time.Duration {
 	return p.typical()
 }
 
-// watchedLog measures what is appended and tells the learner of it.
+// watchedLog measures what is appended and tells the learner of it. On a disk that
+// is all but full it refuses entries, which raft tries again, before the log meets
+// the disk's end and ends the node: a follower then stays behind until space is
+// freed, and a leader follows.
 type watchedLog struct {
 	raft.LogStore
 	node *Node
+	cut  *atomic.Bool // a part was removed, which raft believes is replaced at once
 }
 
 // StoreLog implements raft.LogStore.
@@ -81,6 +86,10 @@ func (w watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log
 
 // StoreLogs implements raft.LogStore.
 func (w watchedLog) StoreLogs(l []*raft.Log) error {
+	if err := w.node.reserve.floor(); err != nil && !w.cut.Load() {
+		return err
+	}
+	w.cut.Store(false)
 	w.node.pace.begin(time.Now())
 	err := w.LogStore.StoreLogs(l)
 	w.node.pace.end(time.Now())
@@ -88,6 +97,12 @@ func (w watchedLog) StoreLogs(l []*raft.Log) error {
 		w.node.learner.appended(l[len(l)-1].Index)
 	}
 	return err
+}
+
+// DeleteRange implements raft.LogStore.
+func (w watchedLog) DeleteRange(from, to uint64) error {
+	w.cut.Store(true)
+	return w.LogStore.DeleteRange(from, to)
 }
 
 // IsMonotonic implements raft.MonotonicLogStore.

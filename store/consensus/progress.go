@@ -132,7 +132,7 @@ func (l *learner) run(n *Node) {
 		}
 		n.transport.inject(&raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(addr)},
-			Term:      term, Leader: []byte(addr), PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
+			Term:      term, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
 		})
 	}
 }

@@ -72,7 +72,7 @@ func (n *Node) startRaft() (r *raft.Raft, err error) {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
 	n.learner.stored.Store(last)
-	logs, err := raft.NewLogCache(cachedLogs, watchedLog{n.logs, n})
+	logs, err := raft.NewLogCache(cachedLogs, watchedLog{n.logs, n, &atomic.Bool{}})
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}

@@ -45,6 +45,22 @@ func (r *reserve) check(size int) error {
 	return nil
 }
 
+// floor returns store.ErrReadOnly when so little of the reserve is left that the
+// log itself must not grow.
+func (r *reserve) floor() error {
+	if r.cfg.ReserveBytes < 0 {
+		return nil
+	}
+	if time.Now().UnixNano() >= r.next.Load() {
+		r.look()
+	}
+	if free := r.free.Load(); free < r.cfg.ReserveBytes/4 {
+		return fmt.Errorf("%w: the disk of %s has %d MiB free, so this node takes no entries; free some space and it goes on by itself",
+			store.ErrReadOnly, r.cfg.Dir, free>>20)
+	}
+	return nil
+}
+
 // look measures the free space. A disk that cannot be asked is not called full:
 // the write itself will tell.
 func (r *reserve) look() {
