@@ -48,7 +48,7 @@ func blobReferencers() []blob.Referencer {
 }
 
 func (n *Node) openBlobs(context.Context) (err error) {
-	if n.blobs, err = blob.Open(n.disk.blobs(), blob.WithRing(n.ring)); err != nil {
+	if n.blobs, err = blob.Open(n.disk.blobs(), blob.WithRing(n.dataRing())); err != nil {
 		return err
 	}
 	n.blobs.Reserve(n.store.Writable)

@@ -49,7 +49,7 @@ func (n *Node) openGraph(context.Context) (err error) {
 		return err
 	}
 	n.rooms.opened("the sources", n.sources.Close)
-	n.index, err = search.Open(search.Config{Dir: n.disk.index(), Store: n.store, Blobs: n.blobs, Ring: n.ring, Logger: n.log})
+	n.index, err = search.Open(search.Config{Dir: n.disk.index(), Store: n.store, Blobs: n.blobs, Ring: n.dataRing(), Logger: n.log})
 	if err != nil {
 		return err
 	}

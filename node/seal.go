@@ -17,6 +17,7 @@ import (
 	"github.com/cloister-os/cloister/node/api"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/sealed"
 	"github.com/cloister-os/cloister/ui"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -64,6 +65,14 @@ func (n *Node) openKeys(ctx context.Context) (*seal.Keys, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// dataRing is what everything on the disk is sealed with.
+func (n *Node) dataRing() sealed.Ring {
+	if n.cfg.Unsealed {
+		return nil
+	}
+	return n.ring
 }
 
 // shares is a locked seal as the page wants it.

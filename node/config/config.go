@@ -39,7 +39,9 @@ type Config struct {
 	Session Session
 	Disk    Disk
 	Models  Models
-	Backup  Backup
+
+	Unsealed Unsealed
+	Backup   Backup
 }
 
 // Backup says where backups are made, and how often.
@@ -55,6 +57,10 @@ type Cluster struct {
 	Peer string // host:port on which the other nodes reach this one; "" = as the data folder remembers, or closed
 	Name string // the service's name, in every node's certificate; "" = as the data folder remembers, or none
 }
+
+// Unsealed keeps a node's data plain, for a test that must show that it can find
+// plaintext. No file, environment or flag sets it.
+type Unsealed bool
 
 // Log says what is logged, to standard error.
 type Log struct {
