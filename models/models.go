@@ -153,6 +153,9 @@ type Engine interface {
 	// Install makes a model of an image whose blobs were Put, in place of one of
 	// the same name.
 	Install(ctx context.Context, permit *guard.Permit, name string, image Image) error
+	// Verify reads a model's blobs, removes those that are damaged, so that they can
+	// be Put again, and returns them.
+	Verify(ctx context.Context, permit *guard.Permit, model string) (damaged []Digest, err error)
 	// Open opens a blob that the engine holds, for another node that is to hold the
 	// same model; blob.ErrNotFound when it does not.
 	Open(d Digest) (blob.File, int64, error)

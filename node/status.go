@@ -23,6 +23,8 @@ func (n *Node) status(ctx context.Context, p auth.Principal) (wire.Status, error
 	if w := n.web.Status().Warning; w != "" {
 		out.Warnings = append(out.Warnings, w)
 	}
+	blobs := n.replica.Status()
+	out.Blobs = wire.BlobStatus{Missing: blobs.Missing, MissingBytes: blobs.MissingBytes, Damaged: blobs.Damaged, Repaired: blobs.Repaired}
 	engine := n.engine.Status()
 	out.Engine.State = "ready"
 	if !engine.Ready {

@@ -44,6 +44,12 @@ func writeStatus(w io.Writer, s wire.Status) error {
 		{"models", dash(strings.Join(s.Models, ", "))},
 		{"audit log key", s.LogKey},
 	}
+	if b := s.Blobs; b.Missing > 0 {
+		rows = append(rows, []string{"documents", fmt.Sprintf("%d with %s are still to come from other nodes", b.Missing, size(b.MissingBytes))})
+	}
+	if b := s.Blobs; b.Damaged > 0 {
+		rows = append(rows, []string{"damage", fmt.Sprintf("%d documents were found damaged on this node's disk, %d of them repaired: look at the disk", b.Damaged, b.Repaired)})
+	}
 	for _, w := range s.Warnings {
 		rows = append(rows, []string{"warning", w})
 	}

@@ -142,3 +142,37 @@ func TestWhatIsHereIsNotReadAgain(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v", len(got), size, err)
 	}
 }
+
+func TestADamagedFileIsFoundAndTakenOut(t *testing.T) {
+	b := start(t)
+	digest := b.install("m", enginetest.Tiny())
+	verify := func() (damaged []models.Digest) {
+		t.Helper()
+		err := b.with(auth.ModelManage, "m", func(ctx context.Context, p *guard.Permit) (err error) {
+			damaged, err = b.Verify(ctx, p, "m")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return damaged
+	}
+	if damaged := verify(); len(damaged) > 0 {
+		t.Errorf("damaged at once: %v", damaged)
+	}
+	path := filepath.Join(b.dir, "models", "blobs", "sha256-"+string(digest))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if damaged := verify(); len(damaged) != 1 || damaged[0] != digest {
+		t.Errorf("damaged: %v", damaged)
+	}
+	if _, _, err := b.Open(digest); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("it is still there: %v", err)
+	}
+}

@@ -426,3 +426,30 @@ func TestAModelThatIsRemovedWhileItIsBroughtIsNotBrought(t *testing.T) {
 		t.Error("it was brought")
 	}
 }
+
+func TestADamagedModelIsBroughtAgain(t *testing.T) {
+	c := newCluster(t, 2)
+	if err := c.imports(0, "m", 100_000); err != nil {
+		t.Fatal(err)
+	}
+	c.soon("both are ready", func() bool { return c.stage(0, "m").Stage == registry.Ready && c.stage(1, "m").Stage == registry.Ready })
+	c.nodes[0].engine.Rot()
+	for range 2 { // the second time there is nothing to find
+		if err := c.nodes[0].fleet.VerifyModels(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.soon("it is whole again", func() bool {
+			image, err := c.nodes[0].engine.Image(t.Context(), "m")
+			if err != nil {
+				t.Error(err)
+			}
+			f, size, err := c.nodes[0].engine.Open(image.Blobs[0].Digest)
+			if err != nil {
+				return false
+			}
+			b, err := io.ReadAll(f)
+			sum := sha256.Sum256(b)
+			return err == nil && size == 100_000 && hex.EncodeToString(sum[:]) == string(image.Blobs[0].Digest)
+		})
+	}
+}

@@ -35,6 +35,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { _ = f.cfg.Registry.FollowModels(ctx, f.Kick) })
+	all.Go(func() { f.runVerify(ctx) })
 	for {
 		wait := lookEvery
 		if err := f.look(ctx, &wait); err != nil && ctx.Err() == nil {

@@ -203,6 +203,33 @@ func (e *Engine) Install(ctx context.Context, permit *guard.Permit, name string,
 	return e.Create(ctx, permit, s)
 }
 
+// Verify implements models.Engine.
+func (e *Engine) Verify(_ context.Context, permit *guard.Permit, model string) (damaged []models.Digest, err error) {
+	if err := permit.Covers(auth.ModelManage, auth.Model(model)); err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range slices.Sorted(maps.Values(e.specs[model].Files)) {
+		if sum := sha256.Sum256(e.blobs[d]); hex.EncodeToString(sum[:]) != string(d) {
+			delete(e.blobs, d)
+			damaged = append(damaged, d)
+		}
+	}
+	return damaged, nil
+}
+
+// Rot changes a bit of every blob.
+func (e *Engine) Rot() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for d, b := range e.blobs {
+		b = bytes.Clone(b)
+		b[len(b)/2] ^= 1
+		e.blobs[d] = b
+	}
+}
+
 // Open implements models.Engine.
 func (e *Engine) Open(d models.Digest) (blob.File, int64, error) {
 	e.mu.Lock()

@@ -20,33 +20,62 @@ import (
 // takes longer than all that follows.
 func TestModelsAndDocumentsAreOnEveryNode(t *testing.T) {
 	c := start(t)
-	one, three := c.nodes[0], c.nodes[2]
+	c.aModelIsOnAll()
+	c.aNodeWithoutModelsAnswers()
+	c.aNodeIsKilledWhileItBringsAModel()
+	c.documentsAreOnAll()
+	c.aNodeLosesItsBlobs()
+	c.run("", "model", "remove", "random")
+	c.soon("the model is removed everywhere", func() error {
+		for _, n := range c.nodes {
+			if files := c.files(n, "engine", "models", "blobs"); files > 0 {
+				return fmt.Errorf("%s holds %d files", n.name, files)
+			}
+		}
+		return nil
+	})
+}
 
+func (c *cluster) aModelIsOnAll() {
+	c.t.Helper()
 	weights := filepath.Join(c.dir, "random.gguf")
 	shape := enginetest.Tiny()
 	shape.Width, shape.Hidden, shape.Layers = 512, 1536, 4 // about 15 MB: some chunks
 	if err := enginetest.Write(weights, shape); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.run("", "model", "import", weights, "--name", "random", "--json")
-	c.stands("random", map[string]string{"node-1": "ready", "node-2": "ready", "node-3": "ready"})
+	c.readyEverywhere()
 	for _, n := range c.nodes {
 		c.completes(n, "random")
 	}
+}
 
-	t.Log("node-3 loses its models and wants none: it asks the others")
+func (c *cluster) readyEverywhere() {
+	c.t.Helper()
+	c.stands("random", map[string]string{"node-1": "ready", "node-2": "ready", "node-3": "ready"})
+}
+
+// aNodeWithoutModelsAnswers: node-3 has lost its models and wants none, so it asks
+// the others.
+func (c *cluster) aNodeWithoutModelsAnswers() {
+	c.t.Helper()
+	three := c.nodes[2]
 	c.kill(three)
 	if err := os.RemoveAll(filepath.Join(three.data, "engine")); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.serve(three, "--models-local=false")
 	c.ready(three)
 	c.completes(three, "random")
 	if files := c.files(three, "engine", "models", "blobs"); files > 0 {
-		t.Errorf("it holds %d files of models", files)
+		c.t.Errorf("it holds %d files of models", files)
 	}
+}
 
-	t.Log("node-3 wants models again and is killed while it brings them")
+func (c *cluster) aNodeIsKilledWhileItBringsAModel() {
+	c.t.Helper()
+	three := c.nodes[2]
 	c.kill(three)
 	c.serve(three)
 	c.soon("the first bytes have come", func() error {
@@ -58,10 +87,12 @@ func TestModelsAndDocumentsAreOnEveryNode(t *testing.T) {
 	c.kill(three)
 	c.serve(three)
 	c.ready(three)
-	c.stands("random", map[string]string{"node-1": "ready", "node-2": "ready", "node-3": "ready"})
+	c.readyEverywhere()
 	c.completes(three, "random")
+}
 
-	t.Log("documents that one node reads are on all")
+func (c *cluster) documentsAreOnAll() {
+	c.t.Helper()
 	docs := filepath.Join(c.dir, "docs")
 	c.write(docs, 40)
 	c.run("", "source", "add", "files", "handbook", "--path", docs)
@@ -86,27 +117,20 @@ func TestModelsAndDocumentsAreOnEveryNode(t *testing.T) {
 		}
 		return nil
 	})
+}
 
-	t.Log("node-3 loses its blobs")
+func (c *cluster) aNodeLosesItsBlobs() {
+	c.t.Helper()
+	one, three := c.nodes[0], c.nodes[2]
 	c.kill(three)
 	if err := os.RemoveAll(filepath.Join(three.data, "blobs")); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.serve(three)
 	c.ready(three)
 	c.soon("they are back", func() error {
 		if have, want := c.blobs(three), c.blobs(one); have != want {
 			return fmt.Errorf("%d of %d", have, want)
-		}
-		return nil
-	})
-
-	c.run("", "model", "remove", "random")
-	c.soon("the model is removed everywhere", func() error {
-		for _, n := range c.nodes {
-			if files := c.files(n, "engine", "models", "blobs"); files > 0 {
-				return fmt.Errorf("%s holds %d files", n.name, files)
-			}
 		}
 		return nil
 	})

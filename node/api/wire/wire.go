@@ -39,8 +39,17 @@ type Status struct {
 	Models  []string      `json:"models" doc:"The models it holds; empty for whoever may not list them"`
 	Sources []SourceShort `json:"sources" doc:"The sources that the caller may read"`
 	LogKey  string        `json:"log_key" doc:"Fingerprint of the audit log's key"`
+	Blobs   BlobStatus    `json:"blobs" doc:"How this node stands with the documents that all nodes hold"`
 	// Warnings say what will not be well if nobody acts.
 	Warnings []string `json:"warnings,omitempty" doc:"What an operator should see to, a sentence each"`
+}
+
+// BlobStatus says which documents a node has yet to get from the others.
+type BlobStatus struct {
+	Missing      int   `json:"missing" doc:"That this node should hold and has not got yet"`
+	MissingBytes int64 `json:"missing_bytes"`
+	Damaged      int64 `json:"damaged" doc:"Found damaged on this node's disk since its start"`
+	Repaired     int64 `json:"repaired" doc:"Of them, replaced from another node"`
 }
 
 // StoreStatus says how the store is.
