@@ -38,7 +38,6 @@ type database struct {
 type commit struct {
 	version uint64
 	keys    []string
-	lost    bool
 }
 
 type revision struct {

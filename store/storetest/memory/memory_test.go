@@ -26,14 +26,14 @@ type both struct {
 // TestMemoryIsWhatBadgerIs: commits, deletes, repeated commits, discards and
 // reopening leave the same in both, at every version that both still keep.
 func TestMemoryIsWhatBadgerIs(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		b := &both{T: t, rnd: rnd, disk: memory.New(rnd)}
 		b.real = disk.New(disk.Config{
 			Dir: t.TempDir(), MemtableBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler), Failed: func(err error) { t.Error(err) },
 		})
 		b.open()
-		for range 300 {
+		for range 200 {
 			switch n := rnd.IntN(20); {
 			case n < 14:
 				b.commit()

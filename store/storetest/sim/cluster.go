@@ -111,7 +111,7 @@ func (c *cluster) open(n *node, found bool) {
 			c.Fatalf("%s does not open: %v", n.id, err)
 		}
 		h.die(true)
-		c.forget(n)
+		n.disk.Crash()
 		h = c.net.host(n.id, n.address)
 	}
 }
@@ -147,12 +147,6 @@ func (n *node) present() *consensus.Node {
 	return n.live
 }
 
-// forget cuts the power of a disk.
-func (c *cluster) forget(n *node) {
-	n.disk.Crash()
-	n.logs.crash()
-}
-
 // end ends a life: by power or by kill, or in good order. The old life's
 // goroutines go on until they notice.
 func (c *cluster) end(n *node, how string) {
@@ -166,7 +160,7 @@ func (c *cluster) end(n *node, how string) {
 	c.Logf("%s: %s", n.id, how)
 	switch how {
 	case "power cut":
-		c.forget(n)
+		n.disk.Crash()
 		h.die(false)
 	case "killed":
 		n.disk.Restart()

@@ -16,11 +16,9 @@ import (
 
 // raftDisk is raft's log and snapshots on a memory.Disk. What was stored is
 // durable, as raft-wal's is: a crash can cost the end of an append that had not
-// returned, and nothing else. Lie makes it forget more, to see that somebody
-// notices.
+// returned, and nothing else.
 type raftDisk struct {
 	disk *memory.Disk
-	Lie  int // entries that a crash costs beside
 
 	mu        sync.Mutex // guards all below
 	first     uint64     // 0 = empty
@@ -37,16 +35,6 @@ type snapshot struct {
 
 func newRaftDisk(d *memory.Disk) *raftDisk {
 	return &raftDisk{disk: d, values: map[string][]byte{}, numbers: map[string]uint64{}}
-}
-
-// crash is told of a crash of the disk.
-func (d *raftDisk) crash() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.entries = d.entries[:max(0, len(d.entries)-d.Lie)]
-	if len(d.entries) == 0 && d.Lie > 0 {
-		d.first = 0
-	}
 }
 
 // life is the disk as one life of a node sees it.
@@ -159,8 +147,6 @@ func (l *raftLife) DeleteRange(from, to uint64) error {
 	})
 	return errors.Join(err, wrong)
 }
-
-var errNoValue = errors.New("not found") // raft compares the text
 
 // Set implements raft.StableStore.
 func (l *raftLife) Set(k, v []byte) error {
