@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,7 +111,8 @@ func TestSeeds(t *testing.T) {
 	many, _ := strconv.Atoi(os.Getenv("CLOISTER_CHAOS_SEEDS"))
 	many = max(many, 1)
 	binary, first := need(t), seed(t)
-	total := map[history.Outcome]int{}
+	var mu sync.Mutex // guards the two below
+	total, done := map[history.Outcome]int{}, 0
 	for s := first; s < first+uint64(many); s++ {
 		p := Plan{Seed: s, Nodes: []int{3, 3, 3, 5}[s%4], Clients: 6, Disks: s%8 != 0, Faults: 6, Keep: keep(t, s)}
 		if many == 1 {
@@ -123,10 +125,15 @@ func TestSeeds(t *testing.T) {
 			p.Nodes = n
 		}
 		t.Run(fmt.Sprint(s), func(t *testing.T) {
-			for o, n := range Run(t, binary, p) {
+			t.Parallel()
+			count := Run(t, binary, p)
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			for o, n := range count {
 				total[o] += n
 			}
 		})
 	}
-	t.Logf("%d seeds from %d: %v", many, first, total)
+	t.Cleanup(func() { t.Logf("%d seeds from %d: %v", done, first, total) })
 }
