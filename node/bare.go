@@ -232,3 +232,7 @@ func RootKey(file []byte, from string) ([]byte, error) {
 	}
 	return seal.OpenRoot(string(file), m.Recovery)
 }
+
+// NewRecoveryKey makes a recovery key: what is kept in a safe, and what every node
+// is configured with.
+func NewRecoveryKey() (secret, public string, err error) { return seal.NewRecoveryKey() }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/cmd/cloister/client"
 	"github.com/cloister-os/cloister/node"
 	"github.com/cloister-os/cloister/node/api/wire"
@@ -241,7 +240,7 @@ func backupKeygenCommand() *cobra.Command {
 			if out == "" {
 				return usagef("say where the secret half goes: --out FILE")
 			}
-			secret, public, err := seal.NewRecoveryKey()
+			secret, public, err := node.NewRecoveryKey()
 			if err != nil {
 				return err
 			}
