@@ -318,7 +318,7 @@ func (n *Node) handler() (http.Handler, error) {
 	mux.HandleFunc("GET /metrics", n.metrics)
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", health.Ready(n.checks()...))
-	return api.NewLoad().Shed(api.Versions(n.store, n.sessions.Middleware(mux))), nil
+	return api.Versions(n.store, api.NewLoad().Shed(n.sessions.Middleware(mux))), nil
 }
 
 // every is the interval as package connect wants it: negative = never.

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"strings"
@@ -88,6 +90,9 @@ func (l *Load) Shed(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		if err := arrive(r); err != nil {
+			return // whoever sent it has gone, or took too long
+		}
 		if !c.enter(r.Context().Done()) {
 			c.refuse(w, r)
 			return
@@ -95,6 +100,21 @@ func (l *Load) Shed(next http.Handler) http.Handler {
 		defer c.leave()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// arrive reads a short body before the request takes a slot, so that nobody who
+// sends slowly keeps one. A long one is read where it is served, by which time it
+// is known who sends it.
+func arrive(r *http.Request) error {
+	if r.ContentLength <= 0 || r.ContentLength > maxBody {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength+1)) // to its end, which takes its deadline away
+	if err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return nil
 }
 
 func (c *class) refuse(w http.ResponseWriter, r *http.Request) {

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -61,4 +63,56 @@ func TestAFloodTakesNothingFromTheOthers(t *testing.T) {
 			t.Errorf("%d were served, %d at once, and %d refused, with %d slots", served.Load(), most.Load(), refused.Load(), slots)
 		}
 	})
+}
+
+// Who sends a body slowly keeps no slot while it arrives.
+func TestASlowBodyTakesNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLoad()
+		var read atomic.Int64
+		h := l.Shed(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			must(t, err)
+			read.Add(int64(len(b)))
+		}))
+		goOn := make(chan struct{})
+		var sent sync.WaitGroup
+		for range 1000 {
+			sent.Go(func() {
+				r := httptest.NewRequest(http.MethodPost, "https://c/api/v1/login", &slowBody{goOn: goOn})
+				r.ContentLength = 2
+				h.ServeHTTP(httptest.NewRecorder(), r)
+			})
+		}
+		synctest.Wait()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "https://c/api/v1/login", strings.NewReader("{}")))
+		if w.Code != http.StatusOK {
+			t.Errorf("beside slow senders a sign-in is answered with %d", w.Code)
+		}
+		close(goOn)
+		sent.Wait()
+		if got := read.Load(); got%2 != 0 || got < 2*int64(cap(l.classes[entry].slots)) { // all came at once in the end
+			t.Errorf("%d bytes arrived", got)
+		}
+	})
+}
+
+// slowBody is two bytes, the second of which is long in coming.
+type slowBody struct {
+	goOn chan struct{}
+	n    int
+}
+
+func (s *slowBody) Read(b []byte) (int, error) {
+	switch s.n++; s.n {
+	case 1:
+		b[0] = '{'
+		return 1, nil
+	case 2:
+		<-s.goOn
+		b[0] = '}'
+		return 1, nil
+	}
+	return 0, io.EOF
 }
