@@ -155,6 +155,18 @@ func (m *Machine) adopt(g *generation) error {
 	defer s.Close()
 	h := g.pair.At(kv.History, at.Index)
 	defer h.Close()
+	// The format comes first: nothing else can be read if it is a newer one.
+	raised, _, err := h.Get(userKey(store.ClusterFormat))
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return fmt.Errorf("load the cluster format: %w", err)
+	}
+	format, err := decodeFormat(raised)
+	if err == nil {
+		err = store.CheckFormat(format)
+	}
+	if err != nil {
+		return fmt.Errorf("this data cannot be used by this program: %w", err)
+	}
 	sessions, err := loadSessions(s)
 	if err != nil {
 		return fmt.Errorf("load the outcomes of transactions: %w", err)
@@ -166,17 +178,6 @@ func (m *Machine) adopt(g *generation) error {
 	floor, _, err := h.Get(userKey(store.RetentionFloor))
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return fmt.Errorf("load the retention floor: %w", err)
-	}
-	raised, _, err := h.Get(userKey(store.ClusterFormat))
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
-		return fmt.Errorf("load the cluster format: %w", err)
-	}
-	format, err := decodeFormat(raised)
-	if err == nil {
-		err = store.CheckFormat(format)
-	}
-	if err != nil {
-		return fmt.Errorf("this data cannot be used by this program: %w", err)
 	}
 	head.version = store.Version(at.Index)
 	g.retain = newRetention(m.cfg.StateKeep, at, decodeFloor(floor))
