@@ -199,6 +199,7 @@ func (in *inbound) install(id uint64, b []byte) error {
 		if !n.transport.give(raft.RPC{Command: req, Reader: r, RespChan: answer}) {
 			return
 		}
+		defer n.transport.taking.Store(0)
 		select {
 		case resp := <-answer:
 			in.tell(id, resp)
@@ -261,6 +262,9 @@ type incoming struct {
 // Read implements io.Reader. It ends well only with the empty piece; raft refuses
 // anything else.
 func (i *incoming) Read(b []byte) (int, error) {
+	if i.size == 0 && i.node.raft.CurrentTerm() == i.req.Term {
+		i.node.transport.taking.Store(i.req.Term)
+	}
 	if len(i.rest) == 0 && i.err == nil {
 		i.err = i.next()
 	}

@@ -140,7 +140,9 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, size int64) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: uint64(head), Size: size}
-	if err := n.raft.Restore(meta, r, 0); err != nil {
+	if err := n.raft.Restore(meta, r, 0); errors.Is(err, raft.ErrLeadershipLost) {
+		return fmt.Errorf("%w: leadership was lost while the other nodes got the backup; look at what is there, and restore it again if need be", store.ErrUnknown)
+	} else if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	n.nudge()

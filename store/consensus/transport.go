@@ -39,6 +39,9 @@ type transport struct {
 	named bool // targets carry the peer's id as well
 	rpcs  chan raft.RPC
 	stop  chan struct{}
+	// taking is the term in which raft's goroutine takes over the leader's data, 0
+	// when it does not.
+	taking atomic.Uint64
 }
 
 func newTransport(n *Node) *transport {
@@ -76,10 +79,31 @@ func (t *transport) pass() {
 			rpc.Respond(nil, err)
 			continue
 		}
+		if term := t.taking.Load(); term > 0 {
+			if !t.stillHere(rpc, term) {
+				go t.give(rpc)
+			}
+			continue
+		}
 		if !t.give(rpc) {
 			return
 		}
 	}
+}
+
+// stillHere answers a heartbeat while raft's own goroutine takes over the leader's
+// data, which may be long: as raft would, and changing nothing. Otherwise a leader
+// whose followers all get its data would believe that it lost them.
+func (t *transport) stillHere(rpc raft.RPC, term uint64) bool {
+	a, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	if !ok || a.Term != term || t.node.raft.CurrentTerm() != term || a.PrevLogEntry > 0 || len(a.Entries) > 0 || a.LeaderCommitIndex > 0 {
+		return false
+	}
+	rpc.Respond(&raft.AppendEntriesResponse{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.node.cfg.NodeID)},
+		Term:      term, LastLog: t.node.raft.LastIndex(), Success: true,
+	}, nil)
+	return true
 }
 
 func (t *transport) give(rpc raft.RPC) bool {
