@@ -11,13 +11,23 @@ import "fmt"
 // Until then a newer program writes what the older ones understand, so going
 // back to the older program works; afterwards an older one is refused.
 const (
-	Format       = 1
+	Format       = 2
 	OldestFormat = 1
 )
 
 // ClusterFormat is the key that holds the cluster format: its value is a number
 // as made by Number. A cluster without it works at format 1.
 const ClusterFormat Key = "H/store/format"
+
+// The formats:
+//
+//	1  the first
+//	2  each group names the node that led, and so whose clock gave its time;
+//	   the header of each version keeps it
+const (
+	// FormatLeader is the first format in which groups name the node that led.
+	FormatLeader = 2
+)
 
 // CheckFormat says why a program of this build cannot work in a cluster, on a
 // data folder or with a backup of that format. It is nil when it can.

@@ -58,3 +58,21 @@ func (n *Node) readyFor(ctx context.Context, format int) error {
 	}
 	return nil
 }
+
+// leaderName is what a group that this node forms says of who led: nothing while
+// older programs must read it.
+func (n *Node) leaderName() string {
+	if n.Format() < store.FormatLeader {
+		return ""
+	}
+	return n.cfg.NodeID
+}
+
+// Led is the node that led when a version was made, and so whose clock gave its
+// time; "" where it was not kept.
+func (n *Node) Led(ctx context.Context, v store.Version) (string, error) {
+	if err := n.waitReady(ctx); err != nil {
+		return "", err
+	}
+	return n.machine.Led(v)
+}

@@ -133,7 +133,7 @@ func (f *former) group(role role) {
 func (f *former) form(txs []*pending) []byte {
 	n := f.node
 	own := machine.Origin{Node: n.cfg.NodeID, Boot: n.origin.boot.Load(), Lowest: n.origin.number(txs)}
-	g := machine.Group{Time: n.clock.now(), Entries: make([]machine.Entry, 0, len(txs))}
+	g := machine.Group{Time: n.clock.now(), Leader: n.leaderName(), Entries: make([]machine.Entry, 0, len(txs))}
 	size := 64
 	for _, p := range txs {
 		o := own

@@ -112,7 +112,7 @@ func (h *helm) settle() (term uint64, err error) {
 	n := h.node
 	n.awaitClocks()
 	term = n.raft.CurrentTerm()
-	g := machine.Group{Time: n.clock.now()}
+	g := machine.Group{Time: n.clock.now(), Leader: n.leaderName()}
 	f := n.raft.Apply(g.AppendTo(nil), 0)
 	if err := f.Error(); err != nil {
 		return 0, err

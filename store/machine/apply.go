@@ -90,6 +90,7 @@ type evaluation struct {
 	origins []originState
 	scratch []byte
 	chain   [32]byte
+	leader  string
 	format  int // that the group raises the cluster to, 0 = it does not
 }
 
@@ -107,7 +108,7 @@ type counterWrite struct {
 
 func (m *Machine) evaluate(index uint64, g *Group) *evaluation {
 	e := &evaluation{
-		m: m, index: index, time: g.Time,
+		m: m, index: index, time: g.Time, leader: g.Leader,
 		readers: [2]kv.Reader{m.cur.pair.At(kv.State, index-1), m.cur.pair.At(kv.History, index-1)},
 		keys:    make(map[string]int, len(g.Entries)), origins: make([]originState, len(g.Origins)),
 	}
@@ -348,7 +349,7 @@ func (e *evaluation) finish(outcomes []Outcome) {
 		b = outcomes[i].append(b)
 	}
 	e.chain = sha256.Sum256(b)
-	h := header{time: e.time, chain: e.chain}
+	h := header{time: e.time, chain: e.chain, leader: e.leader}
 	e.puts[1] = append(e.puts[1], kv.Write{Key: headerKey, Value: h.encode()})
 	if len(e.m.tails) > maxTails {
 		clear(e.m.tails)

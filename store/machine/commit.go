@@ -25,7 +25,7 @@ func (m *Machine) commit(index uint64, e *evaluation) error {
 // publish makes a committed group visible.
 func (m *Machine) publish(e *evaluation, size int) {
 	m.mu.Lock()
-	m.head = header{version: store.Version(e.index), time: e.time, chain: e.chain}
+	m.head = header{version: store.Version(e.index), time: e.time, chain: e.chain, leader: e.leader}
 	m.ring.add(&recent{version: m.head.version, time: e.time, raw: e.writes, bytes: size})
 	m.cur.retain.note(m.head)
 	if e.format != 0 {

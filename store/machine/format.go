@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/machine/kv"
 )
 
 // Format is the cluster format at the newest version: see store.ClusterFormat.
@@ -48,4 +49,21 @@ func (e *evaluation) checkFormat() error {
 		e.format = format
 	}
 	return nil
+}
+
+// Led is the node that led when the newest version at or below v was made, ""
+// where it was not kept: see store.FormatLeader.
+func (m *Machine) Led(v store.Version) (leader string, err error) {
+	g, at, low, err := m.pin(v)
+	if err != nil {
+		return "", err
+	}
+	defer m.unpin(g, at)
+	if at < low[1] {
+		return "", fmt.Errorf("%w: version %d was asked for, history begins at %d", store.ErrCompacted, at, low[1])
+	}
+	r := g.pair.At(kv.History, uint64(at))
+	defer r.Close()
+	h, err := readHeader(r)
+	return h.leader, err
 }

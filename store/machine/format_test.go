@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloister-os/cloister/store"
 )
@@ -43,6 +44,33 @@ func TestAProgramThatIsLeftBehindStops(t *testing.T) {
 	}
 }
 
+// TestGroupsSayWhoLed from the format on that has it; what came before says nothing.
+func TestGroupsSayWhoLed(t *testing.T) {
+	dir := t.TempDir()
+	m := testMachine(t, dir)
+	apply(t, m, 1, group(1, 1, Entry{Seq: 1, Ops: raise(store.FormatLeader)}))
+	g := Group{Time: time.Unix(5, 0), Leader: "n7", Origins: []Origin{{Node: "n1", Boot: 1, Lowest: 2}}, Entries: []Entry{{Seq: 2, Ops: put1("H/a", "1")}}}
+	apply(t, m, 2, g.AppendTo(nil))
+	again, err := DecodeGroup(g.AppendTo(nil))
+	if err != nil || again.Leader != "n7" || len(again.Entries) != 1 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	for v, want := range map[store.Version]string{1: "", 2: "n7"} {
+		if led, err := m.Led(v); err != nil || led != want {
+			t.Errorf("version %d was led by %q, %v", v, led, err)
+		}
+	}
+	b := g.AppendTo(nil)
+	if _, err := DecodeGroup(b[:len(b)-1]); err == nil {
+		t.Error("a cut group is read")
+	}
+	g.Leader = ""
+	short := append(appendUint(appendArray(nil, 4), groupLed), g.AppendTo(nil)[2:]...)
+	if _, err := DecodeGroup(short); err == nil {
+		t.Error("a group of the second version without its leader is read")
+	}
+}
+
 func TestAFormatIsNeitherTakenBackNorNonsense(t *testing.T) {
 	gone := store.NewTx()
 	gone.Delete(store.ClusterFormat)
@@ -67,7 +95,7 @@ func TestDataOfANewerFormatIsNotOpened(t *testing.T) {
 
 func TestAGroupOfANewerVersionIsRefusedWithASentence(t *testing.T) {
 	b := group(1, 1, Entry{Seq: 1, Ops: put1("H/a", "1")})
-	newer := append(appendUint(appendArray(nil, 9), groupVersion+1), b[2:]...)
+	newer := append(appendUint(appendArray(nil, 9), groupLed+1), b[2:]...)
 	if _, err := DecodeGroup(newer); !errors.Is(err, store.ErrFormat) || !strings.Contains(err.Error(), "install the newer program") {
 		t.Errorf("got %v", err)
 	}

@@ -18,7 +18,11 @@ const (
 	MaxGroupLogs = 64
 )
 
-const groupVersion = 1
+// The versions of a group. The second is written from store.FormatLeader on.
+const (
+	groupVersion = 1
+	groupLed     = 2
+)
 
 // Origin is the proposer of transactions: a node in one of its lives.
 type Origin struct {
@@ -42,6 +46,7 @@ type Entry struct {
 // Group is what one entry of the log carries.
 type Group struct {
 	Time    time.Time // leader time before it is bounded by the previous group's
+	Leader  string    // the node that led; "" below store.FormatLeader
 	Origins []Origin
 	Entries []Entry
 }
@@ -49,12 +54,17 @@ type Group struct {
 // AppendTo appends the group's encoding.
 //
 //	group  = [1, time in ns, [origin…], [entry…]]
+//	       | [2, time in ns, [origin…], [entry…], leader]
 //	origin = [node, boot, lowest]
 //	entry  = [origin's index, sequence, [op…]]
 //	op     = [1, key, version] check     | [2, key, value] put | [3, key] delete
 //	       | [4, log, leaf] append       | [5, key, delta, limit, window in s] add
 func (g *Group) AppendTo(b []byte) []byte {
-	b = appendUint(appendArray(b, 4), groupVersion)
+	if g.Leader == "" {
+		b = appendUint(appendArray(b, 4), groupVersion)
+	} else {
+		b = appendUint(appendArray(b, 5), groupLed)
+	}
 	b = appendInt(b, g.Time.UnixNano())
 	b = appendArray(b, len(g.Origins))
 	for _, o := range g.Origins {
@@ -70,6 +80,9 @@ func (g *Group) AppendTo(b []byte) []byte {
 		} else {
 			b = AppendOps(b, e.Ops)
 		}
+	}
+	if g.Leader != "" {
+		b = appendBytes(b, g.Leader)
 	}
 	return b
 }
@@ -138,11 +151,12 @@ func appendOp(b []byte, op *store.Op) []byte {
 func DecodeGroup(b []byte) (*Group, error) {
 	r := &reader{b: b}
 	n := r.array()
-	if v := r.uint(); r.err == nil && v != groupVersion {
-		return nil, fmt.Errorf("%w: the log holds a group of version %d and this program knows version %d; install the newer program", store.ErrFormat, v, groupVersion)
+	v := r.uint()
+	if r.err == nil && v > groupLed {
+		return nil, fmt.Errorf("%w: the log holds a group of version %d and this program knows versions up to %d; install the newer program", store.ErrFormat, v, groupLed)
 	}
-	if r.err == nil && n != 4 {
-		r.fail("a group of %d parts", n)
+	if r.err == nil && (v < groupVersion || n != int(3+v)) {
+		r.fail("a group of version %d with %d parts", v, n)
 	}
 	g := &Group{Time: time.Unix(0, r.int()).UTC()}
 	g.Origins = make([]Origin, r.array())
@@ -166,6 +180,11 @@ func DecodeGroup(b []byte) (*Group, error) {
 		e.Ops = ops[first:len(ops):len(ops)]
 		if r.err != nil {
 			return nil, r.err
+		}
+	}
+	if v == groupLed {
+		if g.Leader = string(r.bytes()); r.err == nil && g.Leader == "" {
+			r.fail("a group without the node that led")
 		}
 	}
 	return g, r.end()

@@ -90,11 +90,15 @@ type header struct {
 	version store.Version
 	time    time.Time
 	chain   [32]byte
+	leader  string // whose clock gave the time; "" below store.FormatLeader
 }
 
+// headerBytes is a header without the node that led.
+const headerBytes = 40
+
 func (h header) encode() []byte {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 40), uint64(h.time.UnixNano()))
-	return append(b, h.chain[:]...)
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, headerBytes+len(h.leader)), uint64(h.time.UnixNano()))
+	return append(append(b, h.chain[:]...), h.leader...)
 }
 
 func readHeader(r kv.Reader) (header, error) {
@@ -105,11 +109,12 @@ func readHeader(r kv.Reader) (header, error) {
 	if err != nil {
 		return header{}, err
 	}
-	if len(b) != 40 {
+	if len(b) < headerBytes {
 		return header{}, fmt.Errorf("%w: a header of %d bytes", errMalformed, len(b))
 	}
 	h := header{version: store.Version(version), time: time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()}
 	copy(h.chain[:], b[8:])
+	h.leader = string(b[headerBytes:])
 	return h, nil
 }
 
