@@ -37,8 +37,12 @@ type answer struct {
 }
 
 // gist is what an answer says and from where, without what differs from run to
-// run: versions, times, prices.
+// run: versions, times, prices. Where nothing was answered it is that: which of
+// several passages that are equally close are shown depends on a node's own index.
 func gist(a answer) string {
+	if a.Outcome == "closest" {
+		return a.Outcome
+	}
 	b := a.Outcome + ": " + a.Answer
 	for _, c := range a.Citations {
 		b += fmt.Sprintf(" [%s %s %d-%d %q]", c.Source, c.Record, c.Start, c.End, c.Text)
