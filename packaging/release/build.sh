@@ -21,8 +21,7 @@ export PYTHONPATH=$zig ZIG_GLOBAL_CACHE_DIR=$root/build/zig-cache ZIG_LOCAL_CACH
 # machine's other headers are not the target's.
 include=$root/build/release-include
 mkdir -p "$include/miniaudio"
-cp -r /usr/include/nlohmann "$include/"
-cp /usr/include/stb/*.h "$include/"
+cp -r /usr/include/nlohmann /usr/include/stb "$include/"
 cp -f "$(go list -m -f '{{.Dir}}' github.com/gen2brain/malgo)/miniaudio.h" "$include/miniaudio/"
 chmod -R u+w "$include"
 
