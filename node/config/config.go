@@ -124,11 +124,11 @@ func keys() []key {
 		{"session.idle", "12h", "a session unused for so long ends", span(func(c *Config) *time.Duration { return &c.Session.Idle }, time.Minute, 30*24*time.Hour)},
 		{"session.life", "168h", "a session so old ends", span(func(c *Config) *time.Duration { return &c.Session.Life }, time.Minute, 366*24*time.Hour)},
 		{"disk.reserve", "512MiB", "writes stop when less than this is free", setReserve},
-		{"models.local", "true", "whether this node holds the models that were imported on others; false = it asks them", setLocal},
 		{"backup.to", "", "folder that backups are made in, best on another disk; backups in the data folder when not given", setBackupTo},
 		{"backup.every", "0", "how often a backup is made, by the node that leads; 0 = only on request", span(func(c *Config) *time.Duration { return &c.Backup.Every }, 0, 366*24*time.Hour)},
 		{"backup.keep", "4", "chains of backups that are kept, a chain being a full one and those that build on it", number(func(c *Config) *int { return &c.Backup.Keep }, 1, 1000)},
 		{"backup.recovery", "", "public recovery key for which backups carry the root key; see: cloister backup keygen", setRecovery},
+		{"models.local", "true", "whether this node holds the models that were imported on others; false = it asks them", setLocal},
 		{"models.threads", "0", "threads for one model, 0 = one less than there are cores", number(func(c *Config) *int { return &c.Models.Threads }, 0, 1024)},
 		{"models.context", "4096", "tokens of a prompt and its answer together", number(func(c *Config) *int { return &c.Models.Context }, 256, 1<<20)},
 	}
