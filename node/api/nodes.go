@@ -23,6 +23,11 @@ type nodeInput struct {
 	Name string `path:"name" maxLength:"40"`
 }
 
+type addressInput struct {
+	Name string `path:"name" maxLength:"40"`
+	Body wire.Address
+}
+
 func (a *API) nodeRoutes() {
 	list := operation(http.MethodGet, "/api/v1/nodes", "list-nodes", "The nodes of the cluster, by name")
 	handle(a, list, func(ctx context.Context, p auth.Principal, _ *none) (*body[[]wire.Node], error) {
@@ -62,10 +67,7 @@ func (a *API) nodeRoutes() {
 	})
 	address := operation(http.MethodPut, "/api/v1/nodes/{name}/address", "readdress-node", "Say where the other nodes reach a node")
 	address.DefaultStatus = http.StatusNoContent
-	handle(a, address, func(ctx context.Context, p auth.Principal, in *struct {
-		nodeInput
-		Body wire.Address
-	}) (*none, error) {
+	handle(a, address, func(ctx context.Context, p auth.Principal, in *addressInput) (*none, error) {
 		return a.onNodes(func(n Nodes) error { return n.Readdress(ctx, p, in.Name, in.Body.Peer) })
 	})
 }
