@@ -110,11 +110,16 @@ func (k *known) write() error {
 	return k.disk.check("write what is known of the other nodes", k.disk.Log.Set(knownKey, b))
 }
 
-// note adds proof about a node.
-func (k *known) note(id string, p proof) {
+// note adds what a node's present life proves: an index and a term. Of a node
+// whose hello is not known, or forgotten (the log's replay goes through its removal
+// once more), nothing is noted: the life that proves it would look set back when it
+// says hello again.
+func (k *known) note(id string, index, term uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.add(id, p)
+	if have, ok := k.proofs[id]; ok {
+		k.add(id, proof{Birth: have.Birth, Boot: have.Boot, Index: index, Term: term})
+	}
 }
 
 // add is note; mu is held.

@@ -140,7 +140,7 @@ func (n *Node) ask1(id string) {
 			n.log.Debug("a member did not say how it does", "member", id, "error", err)
 			return
 		}
-		n.known.note(id, proof{Index: min(s.LastIndex, n.raft.CommitIndex()), Term: s.Term})
+		n.known.note(id, min(s.LastIndex, n.raft.CommitIndex()), s.Term)
 		middle := sent.Add(now.Sub(sent) / 2)
 		n.census.put(id, peerStatus{status: s, at: time.Now(), offset: time.Unix(0, s.Clock).Sub(middle)})
 		if !n.clock.known() {

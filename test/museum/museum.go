@@ -35,6 +35,10 @@ func Exhibits() []Exhibit {
 			"the main job on three nodes", "node", "TestANodeThatWasNeverHeardOfIsAwaySinceNobodyKnowsWhen",
 		},
 		{
+			"what a node proved of itself was noted for no life when its removal had just been replayed: the leader then refused a sound disk as set back, and the node ended; of other nodes nothing that they proved was kept",
+			"chaos: membership, then kill all", "store/consensus", "TestWhatANodeProvesIsOfItsPresentLife",
+		},
+		{
 			"a sequence that came twice in one group, out of order, was applied twice",
 			"simulation of state machines", "store/machine", "TestASequenceTwiceInAGroupOutOfOrderIsAppliedOnce",
 		},
