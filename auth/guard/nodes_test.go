@@ -3,6 +3,7 @@ package guard_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,9 +151,9 @@ func TestOnlyTheLeaderSweepsForOthers(t *testing.T) {
 		defer synctest.Wait()
 		defer cancel()
 		st := storetest.NewModel(nil)
-		leads := false
+		var leads atomic.Bool
 		house := guardtest.Open(t, st)
-		g, err := guard.New(guard.Config{Store: st, Policies: house.Policies(), Ledger: house.Ledger(), Node: "b", Leads: func() bool { return leads }})
+		g, err := guard.New(guard.Config{Store: st, Policies: house.Policies(), Ledger: house.Ledger(), Node: "b", Leads: leads.Load})
 		must(t, err)
 		go g.Run(ctx)
 		tx := store.NewTx()
@@ -165,7 +166,7 @@ func TestOnlyTheLeaderSweepsForOthers(t *testing.T) {
 		if n := inDoubt(t, st); n != 0 {
 			t.Fatal("a node that does not lead swept")
 		}
-		leads = true
+		leads.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := inDoubt(t, st); n != 1 {

@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sort"
@@ -166,8 +167,17 @@ func changesOf(r *graph.Reader, file graph.EntityID) ([]change, error) {
 			return nil, err
 		}
 	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].order > out[j].order })
+	sort.SliceStable(out, newestFirst(out))
 	return out, nil
+}
+
+// newestFirst orders changes by their place on the default branch; those that
+// have none keep one order of their own, so that every node answers alike.
+func newestFirst(list []change) func(i, j int) bool {
+	return func(i, j int) bool {
+		a, b := list[i], list[j]
+		return a.order > b.order || a.order == b.order && bytes.Compare(a.commit[:], b.commit[:]) < 0
+	}
 }
 
 // changesAs lists what was done to a path, on the default branch first, up to

@@ -167,7 +167,7 @@ func (a *Answerer) phraseChanges(ctx context.Context, r *graph.Reader, phrase st
 	if len(verbatim) > 0 {
 		all = verbatim
 	}
-	sort.SliceStable(all, func(i, j int) bool { return all[i].order > all[j].order })
+	sort.SliceStable(all, newestFirst(all))
 	if on := slices.DeleteFunc(slices.Clone(all), func(c change) bool { return c.order == 0 }); len(on) > 0 {
 		return on, nil
 	}

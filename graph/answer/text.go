@@ -262,7 +262,9 @@ func (a *Answerer) documents(ctx context.Context, r *graph.Reader, p Plan, e *Ev
 			d.score, d.top = score, s
 		}
 	}
-	slices.SortStableFunc(order, func(a, b graph.RecordID) int { return cmp.Compare(docs[b].score, docs[a].score) })
+	slices.SortStableFunc(order, func(a, b graph.RecordID) int { // ties too have one order, so that every node answers alike
+		return cmp.Or(cmp.Compare(docs[b].score, docs[a].score), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Native, b.Native))
+	})
 	for _, id := range order[:min(len(order), maxHits)] {
 		d := docs[id]
 		c := candidates[d.top.Index]
