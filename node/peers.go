@@ -47,7 +47,10 @@ func (n *Node) openPlace(context.Context) (err error) {
 	n.place.Address = or(n.cfg.Cluster.Peer, n.place.Address)
 	n.place.Service = or(n.cfg.Cluster.Name, n.place.Service)
 	n.cfg.Cluster.Peer, n.cfg.Cluster.Name = n.place.Address, n.place.Service
-	return n.place.Write(n.cfg.Data)
+	if err := n.place.Write(n.cfg.Data); err != nil {
+		return fmt.Errorf("note which cluster %s belongs to: %w", n.cfg.Data, reason(err))
+	}
+	return nil
 }
 
 // halfJoined refuses a folder that has keys and nothing else: whoever founded a

@@ -100,6 +100,7 @@ func (s *Service) tryTake(ctx context.Context, source, job string, force bool) (
 	if err != nil {
 		return nil, err
 	}
+	s.working(job, true) // before the lease can be seen
 	var sent time.Time
 	res, err := s.cfg.Store.Update(ctx, func(u *store.Update) error {
 		item, err := u.Get(spaceLease.Key(source))
@@ -117,6 +118,7 @@ func (s *Service) tryTake(ctx context.Context, source, job string, force bool) (
 		return nil
 	})
 	if err != nil {
+		s.working(job, false)
 		return nil, err
 	}
 	h := &hold{s: s, source: source, lease: l, at: res.Version, fenceAt: res.Version}
@@ -132,17 +134,30 @@ func (s *Service) tryTake(ctx context.Context, source, job string, force bool) (
 // holder the only one.
 func sure(sent time.Time) time.Duration { return leaseTTL*2/3 - time.Since(sent) }
 
+// working notes that a job of this process has, or may have, a lease, or that it
+// has ended.
+func (s *Service) working(job string, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if on {
+		s.atWork[job] = true
+	} else {
+		delete(s.atWork, job)
+	}
+}
+
 // judge decodes a lease and says whether its holder is gone: an earlier process
-// of this node, or one that has been silent for the lease's whole life.
+// of this node, a job of this one that has ended without being able to give it
+// back, as on a full disk, or one that has been silent for the lease's whole life.
 func (s *Service) judge(source string, item store.Item) (l lease, dead bool) {
 	if decode(item.Value, &l) != nil {
 		return l, true
 	}
-	if l.Node == s.cfg.Node.ID {
-		return l, l.Boot != s.boot
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if l.Node == s.cfg.Node.ID {
+		return l, l.Boot != s.boot || !s.atWork[l.Job]
+	}
 	last, ok := s.seen[source]
 	if !ok || last.version != item.Version {
 		last = sighting{item.Version, time.Now()}
@@ -216,6 +231,7 @@ func (h *hold) release(end func(tx *store.Tx) error) error {
 	h.beats.Wait()
 	h.lapse.Stop()
 	h.end(nil)
+	defer h.s.working(h.lease.Job, false)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.s.ctx), 10*time.Second)
 	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause *= 2 {

@@ -60,6 +60,7 @@ type Service struct {
 	mu     sync.Mutex
 	states map[string]*state   // by source
 	seen   map[string]sighting // leases of others, by source
+	atWork map[string]bool     // jobs of this process, that have a lease or are about to
 }
 
 // state is one source at work. Its fields below mu are guarded by Service.mu.
@@ -105,7 +106,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: c, boot: rand.Text(), connectors: map[string]Connector{}, slots: semaphore.NewWeighted(int64(c.MaxSyncs)),
-		states: map[string]*state{}, seen: map[string]sighting{},
+		states: map[string]*state{}, seen: map[string]sighting{}, atWork: map[string]bool{},
 	}
 	for _, k := range c.Connectors {
 		s.connectors[k.Kind()] = k

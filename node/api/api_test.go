@@ -29,6 +29,7 @@ import (
 	"github.com/cloister-os/cloister/models/pack"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/node/cluster/roster"
+	"github.com/cloister-os/cloister/node/rescue"
 	"github.com/cloister-os/cloister/node/webcert"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
@@ -62,6 +63,54 @@ func (alone) AddNonvoter(context.Context, consensus.Peer) error { return nil }
 func (alone) Remove(context.Context, string) error              { return nil }
 func (alone) Transfer(context.Context, string) error            { return nil }
 func (alone) Readdress(context.Context, consensus.Peer) error   { return nil }
+
+// guarded stands where a whole node has its seal and its backups, which live above
+// this room: it asks the guard as they do. test/access asks a whole node.
+type guarded struct{ door guard.Door }
+
+func (g guarded) ask(ctx context.Context, p auth.Principal, a auth.Action) error {
+	return g.door.Do(ctx, guard.Request{Principal: p, Action: a, Resource: auth.TheSystem}, func(context.Context, *guard.Permit) (guard.Outcome, error) {
+		return guard.Outcome{}, nil
+	})
+}
+
+func (g guarded) Status(ctx context.Context, p auth.Principal) (wire.Seal, error) {
+	return wire.Seal{}, g.ask(ctx, p, auth.SealManage)
+}
+
+func (g guarded) Rotate(ctx context.Context, p auth.Principal) (seal.DataKey, error) {
+	return seal.DataKey{}, g.ask(ctx, p, auth.SealManage)
+}
+
+func (g guarded) Split(ctx context.Context, p auth.Principal, _ []string, _ int) ([]seal.Share, error) {
+	return nil, g.ask(ctx, p, auth.SealManage)
+}
+
+func (g guarded) Confirm(ctx context.Context, p auth.Principal, _ []string) error {
+	return g.ask(ctx, p, auth.SealManage)
+}
+
+func (g guarded) Unsplit(ctx context.Context, p auth.Principal) error {
+	return g.ask(ctx, p, auth.SealManage)
+}
+
+type guardedBackups struct{ guarded }
+
+func (g guardedBackups) List(ctx context.Context, p auth.Principal) (rescue.Page, error) {
+	return rescue.Page{}, g.ask(ctx, p, auth.BackupManage)
+}
+
+func (g guardedBackups) Create(ctx context.Context, p auth.Principal, _ bool) error {
+	return g.ask(ctx, p, auth.BackupManage)
+}
+
+func (g guardedBackups) Restore(ctx context.Context, p auth.Principal, _, _, _ string) error {
+	return g.ask(ctx, p, auth.BackupManage)
+}
+
+func (g guardedBackups) File(ctx context.Context, p auth.Principal, _, _ string, _ int64, _ io.Writer) error {
+	return g.ask(ctx, p, auth.BackupManage)
+}
 
 func open(t *testing.T, changes ...func(*Config)) *house {
 	t.Helper()
@@ -98,6 +147,10 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	must(t, err)
 	cfg.Certificate = webcert.New(webcert.Config{Internal: internal.Get, Sealer: keys})
 	must(t, cfg.Certificate.Attach(t.Context(), st, h.Guard))
+	cfg.Seal, cfg.Backups = guarded{h.Guard}, guardedBackups{guarded{h.Guard}}
+	cfg.Finalise = func(ctx context.Context, p auth.Principal) (from, to int, err error) {
+		return 1, 1, guarded{h.Guard}.ask(ctx, p, auth.ClusterManage)
+	}
 	cfg.Ask = func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
 		return cfg.Runs.StartOnce(ctx, p, key, "echo", question)
 	}
@@ -185,6 +238,7 @@ func routes(t *testing.T, a *API) []route {
 		"import-model": wire.ImportModel{Path: "/no/such/file"}, "create-key": wire.NewKey{Name: "k", Scopes: []string{"ask"}},
 		"put-policy": wire.NewPolicy{Text: `@id("x") permit (principal, action, resource);`}, "export-records": wire.Export{},
 		"put-upload": []byte("bytes"), "invite-node": wire.NewInvitation{}, "transfer-lead": wire.Transfer{}, "request-certificate": wire.CertificateNames{Names: []string{"x.example"}}, "import-certificate": wire.CertificateChain{}, "readdress-node": wire.Address{Peer: "10.0.0.9:8444"},
+		"create-backup": wire.NewBackup{}, "restore-backup": wire.RestoreBackup{}, "split-seal": wire.Split{Holders: []string{"ada", "eve"}, Need: 2}, "confirm-shares": wire.Confirm{Shares: []string{"x", "y"}},
 	}
 	var out []route
 	for path, item := range a.OpenAPI().Paths {

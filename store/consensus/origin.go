@@ -278,10 +278,15 @@ func (o *origin) before(tx *store.Tx) (*pending, error) {
 }
 
 // remember keeps a transaction of unknown outcome so that it may be sent again.
-func (o *origin) remember(p *pending) {
+// It does nothing for one without a sequence, and says so.
+func (o *origin) remember(p *pending) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if p.seq == 0 {
+		return false
+	}
 	o.keep(p)
+	return true
 }
 
 // keep is remember; mu is held.
@@ -373,16 +378,19 @@ func (p *pending) await(ctx context.Context) (store.Result, error) {
 	return p.unknown(ctx.Err())
 }
 
-// unknown is the answer to who waits no longer, unless the outcome came after all.
+// unknown is the answer to who waits no longer, unless the outcome came after
+// all. Who took the transaction is just about to number it, or to end it: until
+// then nothing can be said of it.
 func (p *pending) unknown(why error) (store.Result, error) {
-	select {
-	case <-p.done:
-		return p.res, p.err
-	default:
+	for {
+		select {
+		case <-p.done:
+			return p.res, p.err
+		default:
+		}
+		if p.node.origin.remember(p) {
+			return store.Result{}, fmt.Errorf("%w: %w", store.ErrUnknown, why)
+		}
+		time.Sleep(time.Millisecond)
 	}
-	if p.seq == 0 {
-		return store.Result{}, fmt.Errorf("%w: %w", store.ErrBusy, why)
-	}
-	p.node.origin.remember(p)
-	return store.Result{}, fmt.Errorf("%w: %w", store.ErrUnknown, why)
 }

@@ -47,11 +47,9 @@ type Disk struct {
 	// Fail, when set, is asked before each step; its error is the step's. It must
 	// not call the disk.
 	Fail func(Op) error
-	// Pause, when set, is called before each step without any lock held, so that
-	// it may sleep.
-	Pause func(Op)
 
 	mu      sync.Mutex // guards all below
+	pause   func(Op)
 	rnd     *rand.Rand
 	life    int // grows with each crash
 	steps   int // that change something, in this life
@@ -62,6 +60,15 @@ type Disk struct {
 
 // New returns an empty disk. What survives a crash is drawn from rnd.
 func New(rnd *rand.Rand) *Disk { return &Disk{rnd: rnd, gens: map[uint64]*generation{}} }
+
+// Pause has f called before each step without any lock held, so that it may
+// sleep; nil = nothing. It returns what was called before.
+func (d *Disk) Pause(f func(Op)) (before func(Op)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, d.pause = d.pause, f
+	return before
+}
 
 // Refuse sets Fail while others use the disk.
 func (d *Disk) Refuse(fail func(Op) error) {
@@ -172,8 +179,11 @@ func (d *Disk) Step(life int, op Op, change func()) error { return d.step(life, 
 
 // step runs a change under the lock, unless it is made to fail.
 func (d *Disk) step(life int, op Op, change func()) error {
-	if d.Pause != nil {
-		d.Pause(op)
+	d.mu.Lock()
+	pause := d.pause
+	d.mu.Unlock()
+	if pause != nil {
+		pause(op)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -68,14 +68,14 @@ func newCluster(r *Run, size int) *cluster {
 func (c *cluster) add(id string) *node {
 	n := &node{id: id, address: id + ":1", turn: make(chan struct{}, 1), disk: memory.New(rand.New(rand.NewPCG(c.Rand.Uint64(), 2)))}
 	n.logs = newRaftDisk(n.disk)
-	n.disk.Pause = func(memory.Op) {
+	n.disk.Pause(func(memory.Op) {
 		n.mu.Lock()
 		d := n.stall
 		n.mu.Unlock()
 		if d > 0 {
 			time.Sleep(d)
 		}
-	}
+	})
 	c.nodes = append(c.nodes, n)
 	return n
 }

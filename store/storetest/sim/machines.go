@@ -328,21 +328,20 @@ func (w *machines) restore(to, from *member) {
 func (w *machines) stage(m *member) ([]byte, store.Version, bool) {
 	var b bytes.Buffer
 	machine := m.machine
-	m.disk.Pause = func(op memory.Op) { // meanwhile it goes on
+	m.disk.Pause(func(op memory.Op) { // meanwhile it goes on
 		if op != memory.OpVerify || w.Rand.IntN(2) == 0 {
 			return
 		}
-		pause := m.disk.Pause
-		m.disk.Pause = nil
+		pause := m.disk.Pause(nil)
 		for range w.Rand.IntN(8) {
 			w.propose()
 			w.apply(m, 2)
 			w.sync(m)
 		}
-		m.disk.Pause = pause
-	}
+		m.disk.Pause(pause)
+	})
 	v, err := machine.Stage(context.Background(), &b)
-	m.disk.Pause = nil
+	m.disk.Pause(nil)
 	if machine != m.machine {
 		return nil, 0, false
 	}
