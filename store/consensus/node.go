@@ -133,6 +133,7 @@ type Node struct {
 	machine   *machine.Machine
 	logs      *logStore
 	raft      *raft.Raft
+	up        atomic.Bool // raft is set; for what raft calls while it starts
 	snapshots raft.SnapshotStore
 	reserve   *reserve
 	transport *transport
@@ -263,6 +264,7 @@ func (n *Node) open() (err error) {
 	}
 	n.known.start.Birth = n.known.birth
 	n.raft, err = n.startRaft()
+	n.up.Store(err == nil)
 	return err
 }
 

@@ -86,7 +86,7 @@ func (w watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log
 
 // StoreLogs implements raft.LogStore.
 func (w watchedLog) StoreLogs(l []*raft.Log) error {
-	if err := w.node.reserve.floor(); err != nil && !w.cut.Load() {
+	if err := w.node.reserve.floor(); err != nil && !w.cut.Load() && w.node.others() {
 		return err
 	}
 	w.cut.Store(false)
@@ -98,6 +98,11 @@ func (w watchedLog) StoreLogs(l []*raft.Log) error {
 	}
 	return err
 }
+
+// others reports whether another node can go on without this one. A node that is
+// the only voter must take the few bytes of its own lead, or it could not even be
+// read on a full disk; what people write is refused before it comes here.
+func (n *Node) others() bool { return n.up.Load() && n.Voters() > 1 }
 
 // DeleteRange implements raft.LogStore.
 func (w watchedLog) DeleteRange(from, to uint64) error {
