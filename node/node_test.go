@@ -171,7 +171,7 @@ func TestAFullDiskStopsWritingAndFreeingSpaceBringsItBack(t *testing.T) {
 	if status, p := s.call(t, http.MethodPost, "/api/v1/keys", key, nil); status != http.StatusCreated {
 		t.Fatalf("before: %d %+v", status, p)
 	}
-	free.Store(1 << 20)
+	free.Store(8 << 20)
 	status, p := 0, wire.Problem{}
 	eventually(t, "a write is refused", func() bool {
 		status, p = s.call(t, http.MethodPost, "/api/v1/keys", key, nil)
@@ -186,7 +186,7 @@ func TestAFullDiskStopsWritingAndFreeingSpaceBringsItBack(t *testing.T) {
 		return status == http.StatusCreated
 	})
 	s.close(t)
-	free.Store(1 << 20)
+	free.Store(8 << 20)
 	n = newNode(settings(s.cfg.Data), "test", silent)
 	n.freeBytes = func(string) (int64, error) { return free.Load(), nil }
 	again := serve(t, n)

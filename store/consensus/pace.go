@@ -86,7 +86,7 @@ func (w watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log
 
 // StoreLogs implements raft.LogStore.
 func (w watchedLog) StoreLogs(l []*raft.Log) error {
-	if err := w.node.reserve.floor(); err != nil && !w.cut.Load() && w.node.others() {
+	if err := w.node.reserve.floor(!w.node.others()); err != nil && !w.cut.Load() {
 		return err
 	}
 	w.cut.Store(false)
@@ -99,9 +99,7 @@ func (w watchedLog) StoreLogs(l []*raft.Log) error {
 	return err
 }
 
-// others reports whether another node can go on without this one. A node that is
-// the only voter must take the few bytes of its own lead, or it could not even be
-// read on a full disk; what people write is refused before it comes here.
+// others reports whether another node can go on without this one.
 func (n *Node) others() bool { return n.up.Load() && n.Voters() > 1 }
 
 // DeleteRange implements raft.LogStore.

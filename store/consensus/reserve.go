@@ -13,6 +13,7 @@ import (
 const (
 	reserveEvery = 250 * time.Millisecond // between looks at the disk
 	reserveLarge = 64 << 10               // a transaction of this size looks first
+	aloneFloor   = 4 << 20                // below it nothing is written at all
 )
 
 // reserve refuses writes while the disk is nearly full: a log that meets a full
@@ -46,15 +47,19 @@ func (r *reserve) check(size int) error {
 }
 
 // floor returns store.ErrReadOnly when so little of the reserve is left that the
-// log itself must not grow.
-func (r *reserve) floor() error {
+// log itself must not grow. A node that is the only voter must be able to take the
+// few bytes of its own lead, or it could not even be read: for it the floor is
+// lower. It looks each time, since what it lets through meets the disk at once.
+func (r *reserve) floor(alone bool) error {
 	if r.cfg.ReserveBytes < 0 {
 		return nil
 	}
-	if time.Now().UnixNano() >= r.next.Load() {
-		r.look()
+	r.look()
+	limit := r.cfg.ReserveBytes / 4
+	if alone {
+		limit = min(limit, aloneFloor)
 	}
-	if free := r.free.Load(); free < r.cfg.ReserveBytes/4 {
+	if free := r.free.Load(); free < limit {
 		return fmt.Errorf("%w: the disk of %s has %d MiB free, so this node takes no entries; free some space and it goes on by itself",
 			store.ErrReadOnly, r.cfg.Dir, free>>20)
 	}

@@ -146,7 +146,7 @@ func fill(t *testing.T, disk, name string, left int64) string {
 func TestASyncThatFillsTheDisk(t *testing.T) {
 	t.Parallel()
 	n := onSmallDisk(t)
-	const files = 12
+	const files = 24
 	for i := range files {
 		var b strings.Builder
 		fmt.Fprintf(&b, "# Part %02d\n\nPart number %02d weighs %d grams.\n\n", i, i, i*7+1)
