@@ -78,7 +78,7 @@ func (p *pace) slow(now time.Time) time.Duration {
 type watchedLog struct {
 	raft.LogStore
 	node *Node
-	cut  *atomic.Bool // a part was removed, which raft believes is replaced at once
+	cut  *atomic.Bool // the tail was removed, which raft believes is replaced at once
 }
 
 // StoreLog implements raft.LogStore.
@@ -104,7 +104,9 @@ func (n *Node) others() bool { return n.up.Load() && n.Voters() > 1 }
 
 // DeleteRange implements raft.LogStore.
 func (w watchedLog) DeleteRange(from, to uint64) error {
-	w.cut.Store(true)
+	if last, err := w.LogStore.LastIndex(); err != nil || to >= last { // its tail, not what is old
+		w.cut.Store(true)
+	}
 	return w.LogStore.DeleteRange(from, to)
 }
 

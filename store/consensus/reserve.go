@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	reserveEvery = 250 * time.Millisecond // between looks at the disk
-	reserveLarge = 64 << 10               // a transaction of this size looks first
-	aloneFloor   = 4 << 20                // below it nothing is written at all
+	reserveEvery = 10 * time.Millisecond // between looks at the disk: statfs takes a microsecond
+	reserveLarge = 64 << 10              // a transaction of this size looks first
+	aloneFloor   = 4 << 20               // below it nothing is written at all
 )
 
 // reserve refuses writes while the disk is nearly full: a log that meets a full
