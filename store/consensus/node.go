@@ -424,7 +424,9 @@ func (n *Node) sync() {
 				continue
 			}
 			last = now
-			n.reserve.look()
+			if n.reserve.floor(true) != nil {
+				continue // the mark itself needs a few bytes; until there are some, the log keeps what it covers
+			}
 			if err := n.machine.Sync(); err != nil {
 				n.fail(err)
 				return
