@@ -28,8 +28,12 @@ import (
 // rootKey stands in for the cluster's.
 type rootKey struct{ keyRing }
 
-func (k *rootKey) Seal(aad, plain []byte) ([]byte, error) { return sealed.SealRecord(k, aad, plain) }
-func (k *rootKey) Open(aad, b []byte) ([]byte, error)     { return sealed.OpenRecord(k, aad, b) }
+func (k *rootKey) Seal(aad, plain []byte) ([]byte, error) {
+	return sealed.NewBox(k, "test").Seal(nil, aad, plain)
+}
+func (k *rootKey) Open(aad, b []byte) ([]byte, error) {
+	return sealed.NewBox(k, "test").Open(nil, aad, b)
+}
 
 // world is a node to back up.
 type world struct {

@@ -22,13 +22,8 @@ func (n *Node) Finalise(ctx context.Context) (from, to int, err error) {
 		return 0, 0, fmt.Errorf("finalise: %w", err)
 	}
 	_, err = n.Update(ctx, func(u *store.Update) error {
-		from = 1
-		item, err := u.Get(store.ClusterFormat)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if from, err = store.FormatOf(u.Get); err != nil {
 			return err
-		}
-		if have, ok := store.ParseNumber(string(item.Value)); ok {
-			from = int(have)
 		}
 		if from >= store.Format {
 			return errNothing

@@ -12,9 +12,11 @@ import (
 	"github.com/cloister-os/cloister/store/machine"
 )
 
-// maxInFlight groups are in the log and not yet applied. With at most
-// MaxGroupBytes and one transaction more in each, that is below 4 MiB.
-const maxInFlight = 4
+// maxInFlight groups are in the log and not yet applied: one is on its way while the
+// next forms. What waits meanwhile joins one larger group, which costs less than
+// several: with four in flight, 64 clients' writes cost a quarter more of the
+// processor, and values of 4 KB came through at two thirds of the rate.
+const maxInFlight = 2
 
 // former sends the transactions that wait on their way: into groups of the log
 // while this node leads, and to the leader while it does not.

@@ -26,11 +26,12 @@ type hello struct {
 	Verdict string `cbor:"8,keyasint,omitempty"`
 	Removed bool   `cbor:"9,keyasint,omitempty"`
 	Vouch   bool   `cbor:"10,keyasint,omitempty"` // this end has compared the other's disk with what it knows
+	Mark    uint64 `cbor:"11,keyasint,omitempty"` // its process
 }
 
 func (n *Node) hello() hello {
 	return hello{
-		V: 1, Node: n.cfg.NodeID, Boot: n.life, Start: n.known.start, Address: n.cfg.Address,
+		V: 1, Node: n.cfg.NodeID, Boot: n.life, Mark: n.mark, Start: n.known.start, Address: n.cfg.Address,
 		Program: n.cfg.Program, Format: store.Format,
 	}
 }

@@ -85,6 +85,7 @@ func (h *helm) run() {
 		case <-events:
 		case <-h.poke:
 		case <-tick.C:
+			h.takeAgain()
 		}
 		h.update()
 	}
@@ -104,6 +105,17 @@ func (h *helm) take(leads bool) {
 	h.mu.Lock()
 	h.reign = next
 	h.mu.Unlock()
+}
+
+// takeAgain begins a reign that could not begin before: raft says only once that
+// this node leads.
+func (h *helm) takeAgain() {
+	h.mu.Lock()
+	reigns := h.reign != nil
+	h.mu.Unlock()
+	if !reigns && h.leading() {
+		h.take(true)
+	}
 }
 
 // settle applies an empty group. When it is applied, so is everything in the log

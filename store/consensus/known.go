@@ -28,6 +28,20 @@ type proof struct {
 	Boot  uint64 `cbor:"1,keyasint"` // its newest life
 	Index uint64 `cbor:"2,keyasint"` // of the highest committed entry that it holds
 	Term  uint64 `cbor:"3,keyasint"` // the highest that it has seen
+	// Mark is drawn anew by each process. It tells apart two that took one folder
+	// and its copy for the same life; 0 = of a program that draws none.
+	Mark uint64 `cbor:"5,keyasint,omitempty"`
+}
+
+// outlived reports whether there was a later start than the one of a life and mark:
+// of two that are the same life, that with the greater mark counts as the later.
+func (p proof) outlived(life, mark uint64) bool {
+	return life < p.Boot || life == p.Boot && mark != 0 && mark < p.Mark
+}
+
+// isLife reports whether a life and mark are of the process that p is proven of.
+func (p proof) isLife(life, mark uint64) bool {
+	return life == p.Boot && (mark == p.Mark || mark == 0 || p.Mark == 0)
 }
 
 // join takes both proofs together; what is proven of a newer disk replaces what
@@ -38,9 +52,14 @@ func (p proof) join(q proof) proof {
 		return q
 	case q.Birth < p.Birth:
 		return p
-	default:
-		return proof{p.Birth, max(p.Boot, q.Boot), max(p.Index, q.Index), max(p.Term, q.Term)}
 	}
+	mark := p.Mark
+	if q.Boot > p.Boot {
+		mark = q.Mark
+	} else if q.Boot == p.Boot {
+		mark = max(p.Mark, q.Mark)
+	}
+	return proof{Birth: p.Birth, Boot: max(p.Boot, q.Boot), Index: max(p.Index, q.Index), Term: max(p.Term, q.Term), Mark: mark}
 }
 
 // vouchAfter is how long a starting node waits for the others that do not answer
@@ -118,7 +137,7 @@ func (k *known) note(id string, index, term uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if have, ok := k.proofs[id]; ok {
-		k.add(id, proof{Birth: have.Birth, Boot: have.Boot, Index: index, Term: term})
+		k.add(id, proof{Birth: have.Birth, Boot: have.Boot, Mark: have.Mark, Index: index, Term: term})
 	}
 }
 
@@ -184,18 +203,31 @@ func (k *known) judge(h hello, leads bool) (verdict string, vouch bool) {
 	p, ok := k.proofs[h.Node]
 	newer := h.Start.Birth > p.Birth
 	switch {
-	case !ok || h.Boot == p.Boot:
+	case !ok || p.isLife(h.Boot, h.Mark):
 	case newer && !leads:
 		return "", false
-	case h.Boot < p.Boot:
-		return fmt.Sprintf("a later start of node %s is known to the cluster: two processes must not use copies of one data folder; stop this one", h.Node), false
+	case p.outlived(h.Boot, h.Mark):
+		return outlivedSentence(h.Node), false
 	case newer || h.Start.Boot < p.Boot || h.Start.Index < p.Index || h.Start.Term < p.Term:
 		return fmt.Sprintf("the disk of node %s is older than what the cluster knows of it (it holds entries to %d in term %d, the cluster has proof of %d in term %d): "+
 			"it was set back, copied or emptied, and has forgotten what it acknowledged. Run `cloister node remove %s` on another node, empty this node's data folder, and join it again",
 			h.Node, h.Start.Index, h.Start.Term, p.Index, p.Term, h.Node), false
 	}
-	k.add(h.Node, proof{Birth: h.Start.Birth, Boot: h.Boot})
+	k.add(h.Node, proof{Birth: h.Start.Birth, Boot: h.Boot, Mark: h.Mark})
 	return "", true
+}
+
+func outlivedSentence(id string) string {
+	return fmt.Sprintf("a later start of node %[1]s is known to the cluster: two processes must not use copies of one data folder; stop this one. "+
+		"If no other runs, its disk was set back and has forgotten what it acknowledged: run `cloister node remove %[1]s` on another node, empty this node's data folder, and join it again", id)
+}
+
+// hear compares what another node knows of this one with its life. A copy of the
+// data folder that runs elsewhere may have met that node and never this one.
+func (n *Node) hear(own proof) {
+	if own.Birth == n.known.birth && own.outlived(n.life, n.mark) {
+		n.fail(errors.New(outlivedSentence(n.cfg.NodeID)))
+	}
 }
 
 // meets notes that a node has heard this life's hello and found nothing.
@@ -235,6 +267,12 @@ func (n *Node) mayVote() error {
 		return errNotVouched
 	}
 	return nil
+}
+
+// unvouched reports whether this node is a voter whose vote does not count yet.
+func (n *Node) unvouched() bool {
+	others, self := n.voters()
+	return self == 1 && !n.known.vouches(others, self)
 }
 
 // remember makes what is known durable, once a second.

@@ -18,20 +18,76 @@ func TestJudge(t *testing.T) {
 		want  string
 		vouch bool
 	}{
-		{"the same life again", 5, proof{2, 4, 1, 1}, true, "", true},
-		{"a new life of the same disk", 6, proof{2, 5, 100, 7}, true, "", true},
-		{"a disk that forgot its last life", 6, proof{2, 4, 100, 7}, false, "older", false},
-		{"a disk that forgot entries", 6, proof{2, 5, 99, 7}, true, "older", false},
-		{"a disk that forgot a term", 6, proof{2, 5, 100, 6}, true, "older", false},
-		{"an earlier life", 4, proof{2, 3, 200, 9}, true, "two processes", false},
-		{"an emptied disk, to the leader", 6, proof{6, 0, 0, 0}, true, "older", false},
-		{"an emptied disk, to a follower", 6, proof{6, 0, 0, 0}, false, "", false},
+		{"the same life again", 5, proof{2, 4, 1, 1, 0}, true, "", true},
+		{"a new life of the same disk", 6, proof{2, 5, 100, 7, 0}, true, "", true},
+		{"a disk that forgot its last life", 6, proof{2, 4, 100, 7, 0}, false, "older", false},
+		{"a disk that forgot entries", 6, proof{2, 5, 99, 7, 0}, true, "older", false},
+		{"a disk that forgot a term", 6, proof{2, 5, 100, 6, 0}, true, "older", false},
+		{"an earlier life", 4, proof{2, 3, 200, 9, 0}, true, "two processes", false},
+		{"an emptied disk, to the leader", 6, proof{6, 0, 0, 0, 0}, true, "older", false},
+		{"an emptied disk, to a follower", 6, proof{6, 0, 0, 0, 0}, false, "", false},
 	} {
 		k := &known{proofs: map[string]proof{"n2": {Birth: 2, Boot: 5, Index: 100, Term: 7}}}
 		got, vouch := k.judge(hello{Node: "n2", Boot: c.boot, Start: c.start}, c.leads)
 		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) || vouch != c.vouch {
 			t.Errorf("%s: %q, %v", c.what, got, vouch)
 		}
+	}
+}
+
+// TestTwoProcessesOfOneLife: a folder and its copy were started where the clock is
+// behind, so that both count the same life. The first that was met goes on, whichever
+// mark is the greater, and so does a program that draws no mark.
+func TestTwoProcessesOfOneLife(t *testing.T) {
+	start := proof{Birth: 2, Boot: 4, Index: 100, Term: 7}
+	for _, c := range []struct {
+		what         string
+		known, other uint64 // marks
+		want         string
+	}{
+		{"itself again", 20, 20, ""},
+		{"the copy has a greater mark", 20, 30, "older"},
+		{"the copy has a smaller mark", 20, 10, "two processes"},
+		{"it draws none", 20, 0, ""},
+		{"what is known went through a program that keeps none", 0, 20, ""},
+	} {
+		k := &known{proofs: map[string]proof{}}
+		if got, _ := k.judge(hello{Node: "n2", Boot: 5, Mark: c.known, Start: start}, true); got != "" {
+			t.Fatal(got)
+		}
+		if got, _ := k.judge(hello{Node: "n2", Boot: 5, Mark: c.other, Start: start}, true); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q", c.what, got)
+		}
+		if got, _ := k.judge(hello{Node: "n2", Boot: 6, Mark: 1, Start: proof{Birth: 2, Boot: 5, Index: 100, Term: 7}}, true); got != "" {
+			t.Errorf("%s: the next life: %q", c.what, got)
+		}
+	}
+	a, b := proof{Birth: 2, Boot: 5, Mark: 10}, proof{Birth: 2, Boot: 5, Mark: 20}
+	if a.join(b) != b || b.join(a) != b || b.join(proof{Birth: 2, Boot: 6, Mark: 1}).Mark != 1 || b.join(proof{Birth: 2, Boot: 4, Mark: 30}) != b {
+		t.Error("nodes that tell one another what they know do not come to know the same")
+	}
+}
+
+// TestANodeHearsOfALaterStartOfItself: a copy of its folder was met by another node
+// and never by this one. It stops, and the others go on.
+func TestANodeHearsOfALaterStartOfItself(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	n := g.nodes["n3"]
+	g.nodes["n2"].known.merge(map[string]proof{"n3": {Birth: n.known.birth, Boot: n.life, Mark: n.mark}}) // itself
+	if _, err := g.put(n, "S/k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	g.nodes["n2"].known.merge(map[string]proof{"n3": {Birth: n.known.birth, Boot: n.life + 1, Mark: 1}})
+	select {
+	case err := <-n.Fatal():
+		if said := err.Error(); !strings.Contains(said, "two processes must not use copies of one data folder") || !strings.Contains(said, "cloister node remove n3") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it goes on beside a later start of itself")
+	}
+	if _, err := g.put(g.nodes["n2"], "S/k", "w"); err != nil {
+		t.Errorf("the others: %v", err)
 	}
 }
 

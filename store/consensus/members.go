@@ -328,7 +328,7 @@ func (n *Node) roll() []Member {
 			if n.clock.known() {
 				m.ClockOffset = n.skewOf(p)
 			}
-			m.LastContact, m.Note = now.Sub(p.at), p.describe(now, m.ClockOffset)
+			m.LastContact, m.Note = now.Sub(p.at), p.describe(now, n.mesh.client(m.ID) != nil, m.ClockOffset)
 			m.Healthy = m.Note == ""
 		}
 		all = append(all, m)

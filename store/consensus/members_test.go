@@ -223,3 +223,45 @@ func TestACertificateOfAnotherNode(t *testing.T) {
 		t.Errorf("%q", verdict)
 	}
 }
+
+// TestANodeThatDiedIsNotWellAnyMore: who waits until all are well before stopping the
+// next node must not be told that a node is which died a moment ago, nor one that is
+// back and does not vote yet.
+func TestANodeThatDiedIsNotWellAnyMore(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	leader := g.leader()
+	var other string
+	for _, id := range g.ids {
+		if g.nodes[id] != leader {
+			other = id
+		}
+	}
+	note := func() string {
+		all, err := leader.Members(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			if m.ID == other {
+				return m.Note
+			}
+		}
+		return "no member"
+	}
+	g.eventually("all well", func() bool { return note() == "" })
+	g.stop(other)
+	g.eventually("the leader without a connection", func() bool { return leader.mesh.client(other) == nil })
+	if got := note(); got != "it does not answer the leader; look whether it runs" {
+		t.Errorf("a node that has stopped is described as %q", got)
+	}
+	back := g.start(other, false)
+	g.ready(other)
+	back.known.mu.Lock()
+	back.known.vouched, back.known.met, back.known.first = false, map[string]bool{}, time.Now()
+	back.known.mu.Unlock()
+	g.eventually("the node is back and new", func() bool { return strings.HasPrefix(note(), "it has just started") })
+	for _, id := range g.ids {
+		back.known.meets(id)
+	}
+	g.eventually("all well again", func() bool { return note() == "" })
+}

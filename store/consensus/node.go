@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -139,6 +140,7 @@ type Node struct {
 	transport *transport
 
 	life     uint64 // the number of this start
+	mark     uint64 // drawn for it
 	origin   *origin
 	former   *former
 	helm     *helm
@@ -258,14 +260,17 @@ func (n *Node) open() (err error) {
 	}
 	n.origin, n.former = newOrigin(boot), newFormer(n)
 	n.progress.set(uint64(n.machine.Applied()))
-	n.life = boot
+	n.life, n.mark = boot, 1+rand.Uint64()>>1
 	if err := n.known.born(boot); err != nil {
 		return err
 	}
 	n.known.start.Birth = n.known.birth
-	n.raft, err = n.startRaft()
-	n.up.Store(err == nil)
-	return err
+	if n.raft, err = n.startRaft(); err != nil {
+		return err
+	}
+	n.transport.begin()
+	n.up.Store(true)
+	return nil
 }
 
 // checkAge compares the databases with the log and its newest snapshot. A

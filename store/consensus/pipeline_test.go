@@ -55,3 +55,33 @@ func TestAPipelineWhoseReaderLeftLetsItsWriterGo(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// broken is a pipeline whose connection is gone.
+type broken struct{ *narrow }
+
+func (broken) AppendEntries(*raft.AppendEntriesRequest, *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	return nil, raft.ErrPipelineShutdown
+}
+
+// TestABrokenPipelineRefusesWithoutAnError: raft's writer, told of an error, would read
+// the member while a change of its address writes it. Found by the race detector.
+func TestABrokenPipelineRefusesWithoutAnError(t *testing.T) {
+	p := newPipeline(broken{&narrow{make(chan raft.AppendFuture), make(chan struct{})}})
+	for range 10 {
+		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := <-p.Consumer()
+	if f.Error() == nil || f.Request() == nil || f.Response().Success || f.Response().Term != 0 {
+		t.Errorf("%+v", f)
+	}
+	select {
+	case f := <-p.Consumer():
+		t.Errorf("a second refusal, which nobody would read: %+v", f)
+	case <-time.After(10 * time.Millisecond):
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}

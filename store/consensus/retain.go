@@ -21,6 +21,9 @@ func (n *Node) retain() {
 		case <-n.dead:
 			return
 		case <-tick.C:
+			if !n.Leads() {
+				continue
+			}
 			if err := n.Retain(context.Background()); err != nil {
 				n.log.Warn("the retention floor could not be moved", "error", err)
 			}

@@ -33,6 +33,7 @@ type status struct {
 	FreeBytes int64       `cbor:"10,keyasint"`
 	Fsync     int64       `cbor:"11,keyasint"` // what an append to its log typically takes, in ns
 	Chains    []chainLink `cbor:"12,keyasint"`
+	New       bool        `cbor:"13,keyasint,omitempty"` // it has just started and does not vote yet, see known
 }
 
 func (n *Node) status() status {
@@ -46,7 +47,7 @@ func (n *Node) status() status {
 	return status{
 		V: 1, Program: n.cfg.Program, Format: store.Format, Term: n.raft.CurrentTerm(), LastIndex: last, LastTerm: l.Term,
 		Commit: n.raft.CommitIndex(), Applied: uint64(n.machine.Applied()), Clock: n.cfg.Now().UnixNano(), FreeBytes: free,
-		Fsync: int64(n.pace.fsync()), Chains: n.chains.all(),
+		Fsync: int64(n.pace.fsync()), Chains: n.chains.all(), New: n.unvouched(),
 	}
 }
 
@@ -56,6 +57,7 @@ func (in *inbound) status(id uint64, b []byte) error {
 	if err := cbor.Unmarshal(b, &all); err != nil {
 		return fmt.Errorf("a question that cannot be read: %w", err)
 	}
+	in.node.hear(all[in.node.cfg.NodeID])
 	delete(all, in.node.cfg.NodeID)
 	in.node.known.merge(all)
 	b, err := cbor.Marshal(in.node.status())
@@ -149,11 +151,16 @@ func (n *Node) ask1(id string) {
 	})
 }
 
-// describe is a short word on a peer for an operator.
-func (s peerStatus) describe(now time.Time, skew time.Duration) string {
+// describe is a short word on a peer for an operator. A node that cannot be counted
+// on if another dies now is not well.
+func (s peerStatus) describe(now time.Time, connected bool, skew time.Duration) string {
 	switch {
 	case s.at.IsZero():
 		return "the leader has not heard from it yet"
+	case !connected:
+		return "it does not answer the leader; look whether it runs"
+	case s.New:
+		return "it has just started, and the others compare its disk with what they know of it"
 	case skew.Abs() > maxSkew:
 		return fmt.Sprintf("its clock is %v off the median of the voters' clocks; set it right", skew.Round(time.Millisecond))
 	case now.Sub(s.at) > recently:

@@ -38,14 +38,18 @@ type transport struct {
 	node  *Node
 	named bool // targets carry the peer's id as well
 	rpcs  chan raft.RPC
+	begun chan struct{} // closed when the node has its raft; nothing passes before
 	stop  chan struct{}
 	// taking is the term in which raft's goroutine takes over the leader's data, 0
 	// when it does not.
 	taking atomic.Uint64
+	// late is where requests for a vote wait, see hold.
+	late waiting
 }
 
 func newTransport(n *Node) *transport {
-	t := &transport{node: n, rpcs: make(chan raft.RPC), stop: make(chan struct{})}
+	t := &transport{node: n, rpcs: make(chan raft.RPC), begun: make(chan struct{}), stop: make(chan struct{})}
+	t.late = waiting{orphaned: n.orphaned, led: n.led}
 	if n.cfg.Peers == nil {
 		_, inner := raft.NewInmemTransport(raft.ServerAddress(n.cfg.NodeID))
 		t.network = inner
@@ -66,8 +70,17 @@ func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 // SetHeartbeatHandler does nothing, so every request runs on raft's goroutine.
 func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
+// begin lets pass what arrives: peers may ask for this node's vote while raft is
+// still reading its log.
+func (t *transport) begin() { close(t.begun) }
+
 // pass hands on what arrives from the network.
 func (t *transport) pass() {
+	select {
+	case <-t.begun:
+	case <-t.stop:
+		return
+	}
 	for {
 		var rpc raft.RPC
 		select {
@@ -85,9 +98,21 @@ func (t *transport) pass() {
 			}
 			continue
 		}
+		if t.late.takes(rpc.Command) {
+			go t.hold(rpc)
+			continue
+		}
 		if !t.give(rpc) {
 			return
 		}
+	}
+}
+
+// hold gives raft a request for a vote once this node has given up its leader too.
+func (t *transport) hold(rpc raft.RPC) {
+	defer t.late.held.Add(-1)
+	if t.late.wait(t.stop) {
+		t.give(rpc)
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 )
 
 const (
-	// paceBytes is how much a stage writes between two looks at whether somebody
-	// else wants the machine.
+	// paceBytes is how much a stage reads or writes between two looks at whether
+	// somebody else wants the machine.
 	paceBytes = 128 << 10
 	// paceShare is how much longer a stage rests than it works while others write:
-	// it takes a quarter of one processor then.
-	paceShare = 3
+	// it takes a fifth of one processor then. A thread of low priority would not do:
+	// while the system lets it wait, the runtime's collector waits for it, and with
+	// that everybody.
+	paceShare = 4
 	paceLimit = 100 * time.Millisecond
 )
 
@@ -26,8 +28,8 @@ type pace struct {
 
 func (m *Machine) newPace() *pace { return &pace{m: m, began: time.Now(), applied: m.bytes.Load()} }
 
-// wrote is told of what the stage wrote, and rests when it is time to.
-func (p *pace) wrote(ctx context.Context, n int) error {
+// worked is told of what the stage has read or written, and rests when it is time to.
+func (p *pace) worked(ctx context.Context, n int) error {
 	if p.bytes += n; p.bytes < paceBytes {
 		return nil
 	}

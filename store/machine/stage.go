@@ -151,7 +151,7 @@ func writeFrame(w *bufio.Writer, b []byte) error {
 
 // stageDatabase writes the versions above since and up to v.
 func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since, v store.Version, pace *pace) (uint64, error) {
-	if err := p.Verify(i); err != nil {
+	if err := p.Verify(i, func(n int) error { return pace.worked(ctx, n) }); err != nil {
 		return 0, err
 	}
 	r := p.At(i, uint64(v))
@@ -161,7 +161,7 @@ func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since
 	var frame, last []byte
 	var lastVersion, count uint64
 	for c.Seek(nil); c.Valid(); c.Next() {
-		if err := pace.wrote(ctx, len(c.Key())); err != nil {
+		if err := pace.worked(ctx, len(c.Key())); err != nil {
 			return 0, err
 		}
 		if c.Version() == lastVersion && bytes.Equal(c.Key(), last) || c.Version() <= uint64(since) {
@@ -179,7 +179,7 @@ func stageDatabase(ctx context.Context, w *bufio.Writer, p kv.Pair, i int, since
 			return 0, fmt.Errorf("read key %q: %w", last, err)
 		}
 		frame = appendBytes(appendUint(appendUint(frame, lastVersion), deleted), value)
-		if err := errors.Join(writeFrame(w, frame), pace.wrote(ctx, len(value))); err != nil {
+		if err := errors.Join(writeFrame(w, frame), pace.worked(ctx, len(value))); err != nil {
 			return 0, err
 		}
 	}

@@ -111,15 +111,6 @@ func PlainSize(ring Ring, size int64) (int64, error) {
 	return n, err
 }
 
-// SealedSize is the size of a file that holds plain bytes.
-func SealedSize(ring Ring, plain int64) int64 {
-	if ring == nil {
-		return plain
-	}
-	chunks := max(1, (plain+chunkPlain-1)/chunkPlain)
-	return int64(headBytes) + plain + chunks*(nonceBytes+tagBytes)
-}
-
 // Size is the size of the plaintext.
 func (f *Reader) Size() int64 { return f.size }
 

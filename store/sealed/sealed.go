@@ -84,19 +84,6 @@ func lookup(ring Ring, id uint32) ([]byte, error) {
 	return key, nil
 }
 
-// SealRecord is one message: key id, salt, nonce, ciphertext and tag. It is for
-// what is rare; a Box is many times faster.
-func SealRecord(ring Ring, aad, plain []byte) ([]byte, error) {
-	return NewBox(ring, recordPurpose).Seal(nil, aad, plain)
-}
-
-// OpenRecord undoes SealRecord.
-func OpenRecord(ring Ring, aad, sealed []byte) ([]byte, error) {
-	return NewBox(ring, recordPurpose).Open(nil, aad, sealed)
-}
-
-const recordPurpose = "record"
-
 // RecordKey is the id of the key that a record was sealed with, 0 for what is no
 // record.
 func RecordKey(sealed []byte) uint32 {

@@ -3,8 +3,6 @@ package sealed
 import (
 	"crypto/cipher"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 )
@@ -133,76 +131,4 @@ func (a chunkAAD) of(number uint64, last bool) []byte {
 		a[8] = 1
 	}
 	return a
-}
-
-// Resume goes on with a file that was never closed: it gives each whole chunk's
-// plaintext to seen, cuts off what follows the last whole one, and returns a
-// writer for the rest. A file without a whole head begins anew, and so does one
-// whose key is no longer in the ring.
-func Resume(f *os.File, ring Ring, aad []byte, seen func([]byte) error) (*Writer, error) {
-	if ring == nil {
-		return resumePlain(f, seen)
-	}
-	head := make([]byte, headBytes)
-	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("resume a sealed file: %w", err)
-	}
-	aead, err := openHead(head, ring)
-	if err != nil {
-		if err := cutAt(f, 0); err != nil {
-			return nil, err
-		}
-		return NewWriter(f, ring, aad)
-	}
-	w := newWriter(f, aead, aad)
-	w.key, _, _ = parseHead(head)
-	buf := make([]byte, chunkBytes)
-	for {
-		at := int64(headBytes) + int64(w.count)*chunkBytes
-		_, err := f.ReadAt(buf, at)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("resume a sealed file: %w", err)
-		}
-		if err != nil {
-			return w, cutAt(f, at)
-		}
-		plain, err := aead.Open(buf[nonceBytes:nonceBytes], buf[:nonceBytes], buf[nonceBytes:], w.aad.of(w.count, false))
-		if err != nil { // damaged, or the last of a file that was closed
-			return w, cutAt(f, at)
-		}
-		if err := seen(plain); err != nil {
-			return nil, err
-		}
-		w.count++
-	}
-}
-
-func resumePlain(f *os.File, seen func([]byte) error) (*Writer, error) {
-	buf := make([]byte, chunkPlain)
-	at := int64(0)
-	for {
-		n, err := f.ReadAt(buf, at)
-		if n > 0 {
-			if err := seen(buf[:n]); err != nil {
-				return nil, err
-			}
-		}
-		at += int64(n)
-		if errors.Is(err, io.EOF) {
-			return &Writer{w: f}, cutAt(f, at)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("resume a file: %w", err)
-		}
-	}
-}
-
-func cutAt(f *os.File, size int64) error {
-	if err := f.Truncate(size); err != nil {
-		return fmt.Errorf("resume a sealed file: %w", err)
-	}
-	if _, err := f.Seek(size, io.SeekStart); err != nil {
-		return fmt.Errorf("resume a sealed file: %w", err)
-	}
-	return nil
 }

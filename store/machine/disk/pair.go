@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/ristretto/v2/z"
 
 	"github.com/cloister-os/cloister/store/machine/kv"
 	"github.com/cloister-os/cloister/store/sealed"
@@ -27,6 +29,10 @@ type pair struct {
 	dbs     [2]*badger.DB
 	entries [2][]badger.Entry // of the commit under way, kept for the next
 	level0  [2]level0         // of Sync
+
+	keys   [2]*badger.KeyRegistry // that the databases were opened with; nil without a ring
+	spares [2]*z.AllocatorPool    // of the databases; see letGo
+	since  int                    // bytes that were committed since they were emptied
 
 	mu     sync.Mutex // guards all below
 	marks  *marks
@@ -44,9 +50,10 @@ func (v *Volume) Open(gen uint64) (kv.Pair, error) {
 		return nil, err
 	}
 	for i, c := range []options.CompressionType{kv.State: options.None, kv.History: options.Snappy} {
-		if p.dbs[i], err = v.openDatabase(filepath.Join(p.dir, names[i]), c, p.marks.last.tables[i]); err != nil {
+		if p.dbs[i], p.keys[i], err = v.openDatabase(filepath.Join(p.dir, names[i]), c, p.marks.last.tables[i]); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
+		p.spares[i] = sparesOf(p.dbs[i])
 	}
 	if err := p.vouch(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -54,18 +61,31 @@ func (v *Volume) Open(gen uint64) (kv.Pair, error) {
 	return p, nil
 }
 
+// So many flushed memtables, at least and at most, wait until they are compacted: with
+// few, and a next level much smaller than they are together, each byte is written again
+// and again. Each database chooses at its start: all nodes apply the same, and would all
+// compact in the same seconds, when nobody is left to answer.
+const (
+	levelZeroLeast = 10
+	levelZeroMost  = 15
+)
+
 // openDatabase opens one database with every memory size set: Badger's defaults
 // take 5 memtables of 64 MB and 256 MB of cache. Writes are not synced, since
 // the raft log is; values stay in the tree, since Sync would not cover a value
-// log.
-func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []uint64) (*badger.DB, error) {
+// log. The keys are those of all its tables for as long as it is open.
+func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []uint64) (db *badger.DB, keys *badger.KeyRegistry, err error) {
 	if err := repair(dir, tables, v.cfg.Logger); err != nil {
-		return nil, fmt.Errorf("repair the database %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("repair the database %s: %w", dir, err)
 	}
 	key, err := openKeys(dir, v.cfg.Ring)
-	if err != nil {
-		return nil, fmt.Errorf("open the database %s: %w", dir, err)
+	if err == nil && key != nil {
+		keys, err = readKeys(dir, key)
 	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the database %s: %w", dir, err)
+	}
+	levelZero := levelZeroLeast + rand.IntN(levelZeroMost-levelZeroLeast+1)
 	o := badger.DefaultOptions(dir).
 		WithLogger(badgerLog{v.cfg.Logger, v.cfg.Failed}).
 		WithSyncWrites(false).
@@ -73,8 +93,9 @@ func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []ui
 		WithMetricsEnabled(false).
 		WithMemTableSize(v.cfg.MemtableBytes).
 		WithNumMemtables(3).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(12).
+		WithNumLevelZeroTables(levelZero).
+		WithNumLevelZeroTablesStall(3 * levelZero).
+		WithBaseLevelSize(int64(levelZero/2) * v.cfg.MemtableBytes).
 		WithNumCompactors(2).
 		WithCompression(c).
 		WithBaseTableSize(4 << 20).
@@ -86,18 +107,19 @@ func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []ui
 		WithValueLogFileSize(1 << 20).
 		WithNumVersionsToKeep(1) // of those at or below discardTs; all above it are kept
 	o.TableSizeMultiplier = 1 // a compaction builds a dozen tables at once, in memory
-	db, err := badger.OpenManaged(o)
+	db, err = badger.OpenManaged(o)
 	if errors.Is(err, badger.ErrEncryptionKeyMismatch) { // without a ring
 		err = fmt.Errorf("%w: it is encrypted", ErrKey)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the database %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("open the database %s: %w", dir, err)
 	}
-	return db, nil
+	return db, keys, nil
 }
 
 // Commit implements kv.Pair. The databases write side by side.
 func (p *pair) Commit(version uint64, writes [2][]kv.Write) error {
+	defer p.letGo(size(writes))
 	var txns [2]*badger.Txn
 	for i, db := range p.dbs {
 		txns[i] = db.NewTransactionAt(version-1, true)
@@ -118,6 +140,15 @@ func (p *pair) Commit(version uint64, writes [2][]kv.Write) error {
 		}
 	}
 	return nil
+}
+
+func size(writes [2][]kv.Write) (bytes int) {
+	for _, list := range writes {
+		for _, w := range list {
+			bytes += len(w.Key) + len(w.Value)
+		}
+	}
+	return bytes
 }
 
 func (p *pair) fill(t *badger.Txn, db int, writes []kv.Write) error {
@@ -213,10 +244,6 @@ func (p *pair) Discard(state, history uint64) {
 	p.dbs[kv.State].SetDiscardTs(state)
 	p.dbs[kv.History].SetDiscardTs(history)
 }
-
-// Verify implements kv.Pair. Badger's iterators end at a block that they cannot
-// read as if the table ended there.
-func (p *pair) Verify(db int) error { return p.dbs[db].VerifyChecksum() }
 
 // Bytes implements kv.Pair.
 func (p *pair) Bytes() int64 {

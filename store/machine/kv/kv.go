@@ -59,8 +59,9 @@ type Pair interface {
 	// Discard lets go of the versions below a bound, but for the newest one at or
 	// below it of each key that exists there.
 	Discard(state, history uint64)
-	// Verify reads a database through and compares its checksums.
-	Verify(db int) error
+	// Verify reads a database through and compares its checksums. It tells pace,
+	// which may wait, of what it has read, and ends at pace's error.
+	Verify(db int, pace func(bytes int) error) error
 	// Bytes is about how much the databases take on disk.
 	Bytes() int64
 	// Close closes the databases. It implies neither Sync nor SetMark.

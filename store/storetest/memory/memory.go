@@ -317,7 +317,7 @@ func (p *pair) Discard(state, history uint64) {
 }
 
 // Verify implements kv.Pair.
-func (p *pair) Verify(int) error { return p.step(OpVerify, func() {}) }
+func (p *pair) Verify(int, func(int) error) error { return p.step(OpVerify, func() {}) }
 
 // Bytes implements kv.Pair.
 func (p *pair) Bytes() int64 {
