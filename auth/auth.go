@@ -43,6 +43,7 @@ type Principal struct {
 	ID         string     // opaque and stable; never a name or an address
 	Name       string     // for display only; never reaches policy or the audit record in clear
 	Roles      []Role     // people
+	Groups     []string   // people: the groups of their directory, each as DIRECTORY/ID; never a group's name
 	Scopes     []string   // keys: see Scopes
 	Sources    []string   // keys: the sources it may read; empty = none
 	OnBehalfOf *Principal // agents: whose rights bound theirs
@@ -87,8 +88,9 @@ type Action string
 const (
 	Ask           Action = "ask"            // System: start a run of the answer agent
 	SourceRead    Action = "source.read"    // Source: see anything that came from it
-	SourceManage  Action = "source.manage"  // Source: add, remove, sync now
+	SourceManage  Action = "source.manage"  // Source: add, remove, sync now, say who may read it
 	SourceFetch   Action = "source.fetch"   // Source: the connector reaches out to the system
+	AccessRead    Action = "access.read"    // System: see who may read which source, and why
 	ModelInfer    Action = "model.infer"    // Model: a completion
 	ModelEmbed    Action = "model.embed"    // Model: vectors
 	ModelManage   Action = "model.manage"   // Model: import, remove
@@ -105,11 +107,16 @@ const (
 	ClusterManage Action = "cluster.manage" // System: invite, remove, move and certify nodes
 	BackupManage  Action = "backup.manage"  // System: make, list, take away and restore backups
 	SealManage    Action = "seal.manage"    // System: change data keys, split the root key into shares and back
+	MemoryRead    Action = "memory.read"    // Memory: what a person told, to show it or to answer with it; attribute owner
+	MemoryWrite   Action = "memory.write"   // Memory: keep, change, forget; attribute owner
+	// DirectoryManage is to join, test and leave directories, look at their groups,
+	// and say which group gives which role. Resource: System.
+	DirectoryManage Action = "directory.manage"
 )
 
 // Resource is what is acted on.
 type Resource struct {
-	Type  string         // "System", "Source", "Model", "Log", "Run"
+	Type  string         // "System", "Source", "Model", "Log", "Run", "Memory"
 	ID    string         // "cloister" for System
 	Attrs map[string]any // string, int64, bool or []string
 }
@@ -131,12 +138,18 @@ func Run(id, owner string) Resource {
 	return Resource{Type: "Run", ID: id, Attrs: map[string]any{"owner": owner}}
 }
 
+// Memory is the resource of a memory, or of all of them ("own"), and the person
+// whose it is.
+func Memory(id, owner string) Resource {
+	return Resource{Type: "Memory", ID: id, Attrs: map[string]any{"owner": owner}}
+}
+
 // Actions lists every action, so that a policy can be checked for unknown ones.
 func Actions() []Action {
 	return []Action{
-		Ask, SourceRead, SourceManage, SourceFetch, ModelInfer, ModelEmbed, ModelManage, ModelList,
+		Ask, SourceRead, SourceManage, SourceFetch, AccessRead, ModelInfer, ModelEmbed, ModelManage, ModelList,
 		AuditRead, AuditExport, KeyManage, PolicyRead, PolicyManage, RunRead, SystemStatus, SessionManage,
-		ClusterRead, ClusterManage, BackupManage, SealManage,
+		ClusterRead, ClusterManage, BackupManage, SealManage, MemoryRead, MemoryWrite, DirectoryManage,
 	}
 }
 

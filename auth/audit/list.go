@@ -29,6 +29,8 @@ type Filter struct {
 	Kind     Kind
 	Run      string
 	Resource string    // "type:id", or "type"
+	Decision string    // "allow" or "deny"
+	Status   string    // of an outcome: "ok", "failed", "in-doubt"
 	Since    time.Time // leader time, inclusive
 	Until    time.Time // leader time, exclusive
 }
@@ -193,8 +195,18 @@ func (f Filter) matches(r *Record) bool {
 	return (f.Action == "" || r.Action == f.Action) &&
 		(f.Kind == "" || r.Kind == f.Kind) &&
 		(f.Run == "" || r.Run == f.Run) &&
+		(f.Decision == "" || r.decision() == f.Decision) &&
+		(f.Status == "" || r.Status == f.Status) &&
 		(f.Resource == "" || r.Resource.Type == f.Resource || r.Resource.Type+":"+r.Resource.ID == f.Resource) &&
 		(f.Actor == "" || r.Actor.is(f.Actor))
+}
+
+// decision is what was decided: a refusal says so by its kind.
+func (r *Record) decision() string {
+	if r.Kind == Refusal {
+		return "deny"
+	}
+	return r.Decision
 }
 
 func (a *Actor) is(id string) bool {

@@ -57,7 +57,7 @@ const (
 // Bounds.
 const (
 	maxServers  = 8
-	maxGroups   = 4096 // of one person; Windows itself allows 1,015
+	maxGroups   = 2048 // of one person; Windows itself allows 1,015
 	maxDepth    = 16   // of groups in groups
 	dialWait    = 1500 * time.Millisecond
 	answerWait  = 2 * time.Second // of one operation
@@ -172,6 +172,7 @@ type Group struct {
 	ID   string // objectGUID or entryUUID, small letters
 	Name string
 	DN   string
+	sid  string // Active Directory's security identifier
 }
 
 // Directory is a directory in use. It is safe for concurrent use.
@@ -181,6 +182,7 @@ type Directory struct {
 	servers []*remote
 	search  *pool // connections bound as the service account
 	bind    *pool // connections that people are bound on
+	sids    sids
 }
 
 // New opens a directory. Nothing is dialled before it is used.
@@ -204,6 +206,7 @@ func New(cfg Config) (*Directory, error) {
 		d.servers = append(d.servers, &remote{server: parsed})
 	}
 	d.search, d.bind = newPool(d, d.bindService), newPool(d, nil)
+	d.sids.known = map[string]sidGroup{}
 	return d, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 )
@@ -30,22 +32,79 @@ func (d *Directory) tokenGroups(c *conn, dn string) ([]Group, error) {
 	if len(r.Entries) != 1 {
 		return nil, fmt.Errorf("%w: the service account cannot read tokenGroups; let it", ErrConfig)
 	}
-	sids := r.Entries[0].GetRawAttributeValues("tokenGroups")
-	if len(sids) > maxGroups {
+	raw := r.Entries[0].GetRawAttributeValues("tokenGroups")
+	if len(raw) > maxGroups {
 		return nil, tooMany()
 	}
+	return d.bySID(c, raw)
+}
+
+// sids remembers which group has which security identifier. That never changes;
+// a group's name may, so it is not remembered for long.
+type sids struct {
+	mu    sync.Mutex // guards known
+	known map[string]sidGroup
+}
+
+type sidGroup struct {
+	group Group
+	at    time.Time
+	none  bool // no group below the group base has it
+}
+
+const (
+	sidsFor  = 5 * time.Minute
+	sidsMost = 20_000
+)
+
+func (s *sids) get(sid []byte) (sidGroup, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, ok := s.known[string(sid)]
+	return g, ok && time.Since(g.at) < sidsFor
+}
+
+func (s *sids) put(sid string, g sidGroup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) >= sidsMost {
+		clear(s.known)
+	}
+	g.at = time.Now()
+	s.known[sid] = g
+}
+
+// bySID returns the groups with these security identifiers, asking only for those
+// that are not remembered.
+func (d *Directory) bySID(c *conn, all [][]byte) ([]Group, error) {
 	var out []Group
-	for len(sids) > 0 {
-		n := min(perFilter, len(sids))
+	var ask [][]byte
+	for _, sid := range all {
+		if g, ok := d.sids.get(sid); !ok {
+			ask = append(ask, sid)
+		} else if !g.none {
+			out = append(out, g.group)
+		}
+	}
+	for len(ask) > 0 {
+		n := min(perFilter, len(ask))
 		var b strings.Builder
-		for _, sid := range sids[:n] {
+		for _, sid := range ask[:n] {
 			b.WriteString("(objectSid=" + escapeBytes(sid) + ")")
 		}
 		found, err := d.searchGroups(c, ActiveDirectory, "(&(objectClass=group)(|"+b.String()+"))", n)
 		if err != nil {
 			return nil, err
 		}
-		out, sids = append(out, found...), sids[n:]
+		bySID := map[string]Group{}
+		for _, g := range found {
+			bySID[g.sid] = g
+		}
+		for _, sid := range ask[:n] {
+			g, ok := bySID[string(sid)]
+			d.sids.put(string(sid), sidGroup{group: g, none: !ok})
+		}
+		out, ask = append(out, found...), ask[n:]
 	}
 	return out, nil
 }
@@ -116,7 +175,9 @@ func (d *Directory) searchGroups(c *conn, k Kind, filter string, limit int) ([]G
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, Group{ID: id, Name: first(e.GetAttributeValue("cn"), e.GetAttributeValue("sAMAccountName"), e.DN), DN: e.DN})
+			out = append(out, Group{
+				ID: id, Name: first(e.GetAttributeValue("cn"), e.GetAttributeValue("sAMAccountName"), e.DN), DN: e.DN, sid: string(e.GetRawAttributeValue("objectSid")),
+			})
 		}
 		page, ok := ldap.FindControl(r.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
 		if !ok || len(page.Cookie) == 0 || len(out) >= limit {

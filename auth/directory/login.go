@@ -113,8 +113,8 @@ func (d *Directory) Pretend(ctx context.Context) {
 }
 
 // Lookup returns a person by identifier as they are now, with their groups. It is
-// ErrGone only when a server searched the whole base and can still read the base
-// itself: a service account that lost its rights makes nobody disappear.
+// ErrGone only when a server searched the whole base and the service account still
+// sees anybody below it: one that lost its rights makes nobody disappear.
 func (d *Directory) Lookup(ctx context.Context, id string) (Person, error) {
 	var p Person
 	err := d.search.with(ctx, func(c *conn) error {
@@ -122,7 +122,7 @@ func (d *Directory) Lookup(ctx context.Context, id string) (Person, error) {
 		if err != nil {
 			return err
 		}
-		filter, err := d.idFilter(k, id)
+		filter, err := d.idsFilter(k, []string{id})
 		if err != nil {
 			return err
 		}
@@ -146,9 +146,16 @@ func (d *Directory) Lookup(ctx context.Context, id string) (Person, error) {
 }
 
 func (d *Directory) gone(c *conn) error {
-	r, err := c.Search(ldap.NewSearchRequest(d.cfg.Base, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, int(answerWait.Seconds()), false, "(objectClass=*)", []string{"1.1"}, nil))
-	if err != nil || len(r.Entries) != 1 {
-		return &unreachable{fmt.Errorf("the service account cannot read %q any more", d.cfg.Base)}
+	k, err := d.kind(c)
+	if err != nil {
+		return err
+	}
+	r, err := c.Search(ldap.NewSearchRequest(d.cfg.Base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 1, int(answerWait.Seconds()), false, d.people(k, ""), []string{"1.1"}, nil))
+	if err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) {
+		return &unreachable{plain(d.baseMissing(err))}
+	}
+	if r == nil || len(r.Entries) == 0 {
+		return &unreachable{fmt.Errorf("the service account sees nobody below %q any more", d.cfg.Base)}
 	}
 	return ErrGone
 }

@@ -132,7 +132,10 @@ func (d *Directory) whyNotTrusted(err error, s *remote) string {
 func describe(root *ldap.Entry) string {
 	vendor := first(root.GetAttributeValue("vendorName"), root.GetAttributeValue("dnsHostName"), "an LDAP server")
 	contexts := strings.Join(root.GetAttributeValues("namingContexts"), "; ")
-	return fmt.Sprintf("%s %s with %s", vendor, root.GetAttributeValue("vendorVersion"), first(contexts, "no naming context shown"))
+	if version := root.GetAttributeValue("vendorVersion"); version != "" {
+		vendor += " " + version
+	}
+	return fmt.Sprintf("%s with %s", vendor, first(contexts, "no naming context shown"))
 }
 
 func (d *Directory) testBase(c *conn, k Kind, r *Report) bool {

@@ -23,6 +23,7 @@ func TestActiveDirectory(t *testing.T) {
 		t.Run(url[:5], func(t *testing.T) { members(t, open(t, config(s, url))) })
 	}
 	t.Run("states", func(t *testing.T) { states(t, open(t, config(s))) })
+	t.Run("together", func(t *testing.T) { together(t, open(t, config(s))) })
 	t.Run("walk", func(t *testing.T) {
 		r := open(t, config(s)).Test(t.Context(), "alice")
 		if !r.OK() || r.Person == nil {
@@ -57,6 +58,44 @@ func members(t *testing.T, d *directory.Directory) {
 	groups, more, err := d.Groups(t.Context(), "midd", 10)
 	if err != nil || more || len(groups) != 1 || groups[0].Name != "middle" {
 		t.Errorf("%v %t %v", groups, more, err)
+	}
+}
+
+// together asks about several people at once, as of the second time from what is
+// remembered of security identifiers.
+func together(t *testing.T, d *directory.Directory) {
+	var ids []string
+	for _, name := range []string{"alice", "bob", "frank"} {
+		p, err := d.Find(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, p.ID)
+	}
+	for range 2 {
+		all, err := d.Refresh(t.Context(), append(ids, "00000000-0000-0000-0000-000000000000"))
+		if err != nil || len(all) != len(ids) || all[ids[1]].State != directory.Disabled {
+			t.Fatalf("%+v %v", all, err)
+		}
+		for _, id := range ids {
+			alone, err := d.Lookup(t.Context(), id)
+			if err != nil || !slices.Equal(names(alone), names(all[id])) {
+				t.Errorf("together %v, alone %v %v", names(all[id]), names(alone), err)
+			}
+		}
+		if g := all[ids[0]].Groups; !slices.ContainsFunc(g, func(g directory.Group) bool { return g.Name == "outer" }) {
+			t.Errorf("through groups in groups: %v", g)
+		}
+	}
+	groups, _, err := d.Groups(t.Context(), "outer", 2)
+	if err != nil || len(groups) != 1 {
+		t.Fatal(groups, err)
+	}
+	if g, err := d.Group(t.Context(), groups[0].ID); err != nil || g.Name != "outer" {
+		t.Errorf("by its id: %+v %v", g, err)
+	}
+	if _, err := d.Group(t.Context(), "00000000-0000-0000-0000-000000000000"); !errors.Is(err, directory.ErrGone) {
+		t.Errorf("no such group: %v", err)
 	}
 }
 

@@ -71,7 +71,7 @@ func (k Kind) personAttrs() []string {
 
 func (k Kind) groupAttrs() []string {
 	if k == ActiveDirectory {
-		return []string{"objectGUID", "sAMAccountName", "cn"}
+		return []string{"objectGUID", "objectSid", "sAMAccountName", "cn"}
 	}
 	return []string{"entryUUID", "cn"}
 }
@@ -103,16 +103,16 @@ func (d *Directory) personFilter(k Kind, login string) string {
 	return d.people(k, "(|"+b.String()+")")
 }
 
-// idFilter matches one person by their identifier.
-func (d *Directory) idFilter(k Kind, id string) (string, error) {
+// idIs matches the entry with an identifier.
+func idIs(k Kind, id string) (string, error) {
 	if k != ActiveDirectory {
-		return d.people(k, "(entryUUID="+ldap.EscapeFilter(id)+")"), nil
+		return "(entryUUID=" + ldap.EscapeFilter(id) + ")", nil
 	}
 	raw, err := parseGUID(id)
 	if err != nil {
 		return "", err
 	}
-	return d.people(k, "(objectGUID="+escapeBytes(raw)+")"), nil
+	return "(objectGUID=" + escapeBytes(raw) + ")", nil
 }
 
 func (d *Directory) people(k Kind, which string) string {

@@ -106,7 +106,7 @@ func check(p *cedar.Policy) error {
 	if err := v.Policy("", tree); err != nil {
 		return fmt.Errorf("%s", firstLine(err.Error()))
 	}
-	return checkRoles(tree)
+	return checkNames(tree)
 }
 
 func firstLine(s string) string {
@@ -114,9 +114,10 @@ func firstLine(s string) string {
 	return line
 }
 
-// checkRoles refuses roles that nobody can have. The schema cannot: roles stand
-// within one another, which Cedar's enumerated types cannot express.
-func checkRoles(p *ast.Policy) error {
+// checkNames refuses roles and groups that nobody can be in. The schema cannot:
+// roles stand within one another, which Cedar's enumerated types cannot express,
+// and a group is named by its directory's identifier, never by its name.
+func checkNames(p *ast.Policy) error {
 	uids := scopeEntities(p.Principal)
 	for _, c := range p.Conditions {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
@@ -130,9 +131,14 @@ func checkRoles(p *ast.Policy) error {
 		if uid.Type == typeRole && !knownRole(auth.Role(uid.ID)) {
 			return fmt.Errorf("there is no role %q", uid.ID)
 		}
+		if uid.Type == typeGroup && !groupForm.MatchString(string(uid.ID)) {
+			return fmt.Errorf("%q is no group: write DIRECTORY/UUID, as the list of the directory's groups shows it", uid.ID)
+		}
 	}
 	return nil
 }
+
+var groupForm = regexp.MustCompile(`^[a-z0-9-]{1,40}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 func scopeEntities(scope ast.IsScopeNode) []cedar.EntityUID {
 	switch s := scope.(type) {
@@ -161,7 +167,7 @@ func entitiesIn(v cedar.Value) []cedar.EntityUID {
 }
 
 func knownRole(r auth.Role) bool {
-	for _, known := range roles() {
+	for _, known := range auth.Roles() {
 		if r == known {
 			return true
 		}

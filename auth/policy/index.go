@@ -147,16 +147,16 @@ func (c candidates) distinct() candidates {
 func matching(entities cedar.EntityGetter, uid cedar.EntityUID) []slot {
 	slots := make([]slot, 0, 8)
 	slots = append(slots, slot{form: anything}, slot{ofType, cedar.EntityUID{Type: uid.Type}}, slot{exactly, uid}, slot{within, uid})
-	first := len(slots) - 1
-	for i := first; i < len(slots); i++ {
+	seen := map[cedar.EntityUID]bool{uid: true} // somebody can be in thousands of groups
+	for i := len(slots) - 1; i < len(slots); i++ {
 		entity, ok := entities.Get(slots[i].uid)
 		if !ok {
 			continue
 		}
 		for parent := range entity.Parents.All() {
-			above := slot{within, parent}
-			if !slices.Contains(slots[first:], above) {
-				slots = append(slots, above)
+			if !seen[parent] {
+				seen[parent] = true
+				slots = append(slots, slot{within, parent})
 			}
 		}
 	}

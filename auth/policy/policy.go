@@ -6,14 +6,14 @@
 // the next decision on this node, and on other nodes as soon as they have applied
 // it (the guard sees to it that this is soon, see guard.Recent); 10,000 policies cost what 10 do, because only those whose scope can match
 // are evaluated (see index). Policies are Cedar; schema.cedarschema says what
-// they may speak of, and starter.cedar holds those that a new installation has.
+// they may speak of, and starter.cedar holds those that a new installation has, and
+// that an upgraded cluster is offered once it is finalised.
 //
 // It may import store and auth.
 package policy
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,11 +37,6 @@ const MaxPolicies = 100_000
 
 // ErrInvalid is the kind of every refusal to store a policy.
 var ErrInvalid = errors.New("not a valid policy")
-
-// Starter is the file of starter policies.
-//
-//go:embed starter.cedar
-var Starter string
 
 // Decision is the answer, with its reasons.
 type Decision struct {

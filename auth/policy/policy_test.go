@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -92,5 +93,38 @@ func TestPutRefusesInOneSentenceWithTheLine(t *testing.T) {
 			}
 			t.Log(err)
 		})
+	}
+}
+
+// A policy can speak of a group of the directory: whoever the directory says is
+// in it, and nobody else.
+func TestAPolicyCanSpeakOfAGroup(t *testing.T) {
+	p, st := open(t)
+	const team, other = "corp/0e6bd2a5-6d0c-4a3a-9c52-2f7b1d9a5b11", "corp/9a1d7c39-0f5e-4b77-8a34-5d1e6f2c8b22"
+	put(t, p, st, `@id("team-leaves-it") forbid (principal in Group::"`+team+`", action == Action::"ask", resource);`)
+	ask := func(groups ...string) bool {
+		who := person(auth.Asker)
+		who.Groups = groups
+		return p.Decide(who, auth.Ask, auth.TheSystem, nil).Allow
+	}
+	if !ask() || !ask(other) || ask(team) || ask(other, team) {
+		t.Errorf("nobody's %t, another's %t, the team's %t, both %t", ask(), ask(other), ask(team), ask(other, team))
+	}
+	for _, wrong := range []string{"Finance", "corp/finance", "Corp/0e6bd2a5-6d0c-4a3a-9c52-2f7b1d9a5b11", "0e6bd2a5-6d0c-4a3a-9c52-2f7b1d9a5b11"} {
+		if _, err := p.Put(store.NewTx(), `@id("x") permit (principal in Group::"`+wrong+`", action, resource);`); err == nil {
+			t.Errorf("%q was taken for a group", wrong)
+		}
+	}
+}
+
+// Somebody in very many groups is decided on like anybody else.
+func TestSomebodyInThousandsOfGroups(t *testing.T) {
+	p, _ := open(t)
+	who := person(auth.Asker)
+	for i := range 2048 {
+		who.Groups = append(who.Groups, fmt.Sprintf("corp/%08x-0000-4000-8000-000000000000", i))
+	}
+	if !p.Decide(who, auth.Ask, auth.TheSystem, nil).Allow || p.Decide(who, auth.KeyManage, auth.TheSystem, nil).Allow {
+		t.Error("groups changed what the role gives")
 	}
 }

@@ -12,24 +12,9 @@ import (
 const (
 	typeAction = cedar.EntityType("Action")
 	typeRole   = cedar.EntityType("Role")
+	typeGroup  = cedar.EntityType("Group")
 	typeSource = cedar.EntityType("Source")
 )
-
-// above is which roles a role also is.
-func above(r auth.Role) []auth.Role {
-	switch r {
-	case auth.Administrator:
-		return []auth.Role{auth.Builder}
-	case auth.Builder, auth.Approver:
-		return []auth.Role{auth.Asker}
-	}
-	return nil
-}
-
-// roles lists every role.
-func roles() []auth.Role {
-	return []auth.Role{auth.Administrator, auth.Builder, auth.Asker, auth.Approver, auth.Auditor, auth.Operator}
-}
 
 // scene holds the entities of one decision. It implements cedar.EntityGetter.
 type scene struct {
@@ -51,13 +36,26 @@ func (s *scene) Get(uid cedar.EntityUID) (cedar.Entity, bool) {
 }
 
 func roleEntity(uid cedar.EntityUID) cedar.Entity {
-	return cedar.Entity{UID: uid, Parents: roleSet(above(auth.Role(uid.ID)))}
+	return cedar.Entity{UID: uid, Parents: roleSet(auth.Role(uid.ID).Also())}
 }
 
-func roleSet(list []auth.Role) cedar.EntityUIDSet {
+func roleSet(list []auth.Role) cedar.EntityUIDSet { return cedar.NewEntityUIDSet(roleUIDs(list)...) }
+
+func roleUIDs(list []auth.Role) []cedar.EntityUID {
 	uids := make([]cedar.EntityUID, len(list))
 	for i, r := range list {
 		uids[i] = cedar.EntityUID{Type: typeRole, ID: cedar.String(r)}
+	}
+	return uids
+}
+
+// parents is what a person stands in: their roles, and the groups of their
+// directory, which stand in nothing themselves: the directory has already said
+// which groups are in which.
+func parents(who auth.Principal) cedar.EntityUIDSet {
+	uids := roleUIDs(who.Roles)
+	for _, g := range who.Groups {
+		uids = append(uids, cedar.EntityUID{Type: typeGroup, ID: cedar.String(g)})
 	}
 	return cedar.NewEntityUIDSet(uids...)
 }
@@ -102,7 +100,7 @@ func principalEntity(who auth.Principal) (cedar.Entity, error) {
 	e := cedar.Entity{UID: cedar.NewEntityUID(cedar.EntityType(who.Kind), cedar.String(who.ID))}
 	switch who.Kind {
 	case auth.User:
-		e.Parents = roleSet(who.Roles)
+		e.Parents = parents(who)
 	case auth.APIKey:
 		attrs["scopes"] = stringSet(who.Scopes)
 		attrs["sources"] = sourceSet(who.Sources)

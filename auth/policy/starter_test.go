@@ -44,25 +44,29 @@ func capabilities() map[string]capability {
 	asker, builder, admin := person(auth.Asker), person(auth.Builder), person(auth.Administrator)
 	operator, auditor := person(auth.Operator), person(auth.Auditor)
 	return map[string]capability{
-		"people-ask":                      {asker, auth.Ask, system, nil},
-		"people-read-sources":             {asker, auth.SourceRead, wiki, nil},
-		"people-ask-through-agents":       {agentFor(asker), auth.ModelEmbed, gemma, nil},
-		"people-read-their-runs":          {asker, auth.RunRead, auth.Run("r", "u-1"), nil},
-		"people-manage-their-sessions":    {auditor, auth.SessionManage, system, nil},
-		"people-see-status":               {person(), auth.SystemStatus, system, nil},
-		"builders-use-models":             {builder, auth.ModelInfer, gemma, nil},
-		"builders-list-models":            {builder, auth.ModelList, system, nil},
-		"operators-manage-models":         {operator, auth.ModelManage, gemma, nil},
-		"operators-list-models":           {operator, auth.ModelList, system, nil},
-		"operators-see-the-nodes":         {operator, auth.ClusterRead, system, nil},
-		"operators-manage-the-nodes":      {operator, auth.ClusterManage, system, nil},
-		"operators-manage-backups":        {operator, auth.BackupManage, system, nil},
-		"administrators-manage-backups":   {admin, auth.BackupManage, system, nil},
-		"operators-manage-the-seal":       {operator, auth.SealManage, system, nil},
-		"administrators-manage-the-seal":  {admin, auth.SealManage, system, nil},
+		"people-ask":                        {asker, auth.Ask, system, nil},
+		"people-read-sources":               {asker, auth.SourceRead, wiki, nil},
+		"people-ask-through-agents":         {agentFor(asker), auth.ModelEmbed, gemma, nil},
+		"people-read-their-runs":            {asker, auth.RunRead, auth.Run("r", "u-1"), nil},
+		"people-manage-their-memories":      {asker, auth.MemoryWrite, auth.Memory("own", "u-1"), nil},
+		"people-manage-their-sessions":      {auditor, auth.SessionManage, system, nil},
+		"people-see-status":                 {person(), auth.SystemStatus, system, nil},
+		"builders-use-models":               {builder, auth.ModelInfer, gemma, nil},
+		"builders-list-models":              {builder, auth.ModelList, system, nil},
+		"operators-manage-models":           {operator, auth.ModelManage, gemma, nil},
+		"operators-list-models":             {operator, auth.ModelList, system, nil},
+		"operators-see-the-nodes":           {operator, auth.ClusterRead, system, nil},
+		"operators-manage-the-nodes":        {operator, auth.ClusterManage, system, nil},
+		"operators-manage-backups":          {operator, auth.BackupManage, system, nil},
+		"administrators-manage-backups":     {admin, auth.BackupManage, system, nil},
+		"operators-manage-the-seal":         {operator, auth.SealManage, system, nil},
+		"administrators-manage-the-seal":    {admin, auth.SealManage, system, nil},
+		"administrators-manage-directories": {admin, auth.DirectoryManage, system, nil},
+
 		"administrators-see-the-nodes":    {admin, auth.ClusterRead, system, nil},
 		"administrators-manage-the-nodes": {admin, auth.ClusterManage, system, nil},
 		"administrators-manage-sources":   {admin, auth.SourceManage, wiki, nil},
+		"administrators-see-who-reads":    {admin, auth.AccessRead, system, nil},
 		"administrators-manage-models":    {admin, auth.ModelManage, gemma, nil},
 		"administrators-read-the-record":  {admin, auth.AuditExport, auditLog, nil},
 		"administrators-manage-keys":      {admin, auth.KeyManage, system, nil},
@@ -79,11 +83,13 @@ func capabilities() map[string]capability {
 		"keys-read-the-record":            {key("audit"), auth.AuditExport, auditLog, nil},
 		"keys-manage-keys":                {key("key"), auth.KeyManage, system, nil},
 		"keys-manage-policies":            {key("policy"), auth.PolicyManage, system, nil},
+		"keys-see-who-reads":              {key("policy"), auth.AccessRead, system, nil},
 		"keys-see-status":                 {key(), auth.SystemStatus, system, nil},
 		"agents-work":                     {agentFor(asker), auth.SourceRead, wiki, nil},
 		"node-syncs-sources":              {node(), auth.SourceFetch, wiki, nil},
 		"node-makes-vectors":              {node(), auth.ModelEmbed, gemma, nil},
 		"node-imports-its-pack":           {node(), auth.ModelManage, gemma, nil},
+		"node-forgets-again":              {node(), auth.MemoryWrite, auth.Memory("m", "u-1"), nil},
 		"node-makes-backups":              {node(), auth.BackupManage, system, nil},
 	}
 }
@@ -101,6 +107,8 @@ func refusals() map[string]capability {
 		"key-without-scope-policy": {key("ask"), auth.PolicyRead, system, nil},
 		"keys-never":               {key(auth.Scopes()...), auth.ModelManage, gemma, nil},
 		"keys-make-none-wider":     {key("key"), auth.KeyManage, system, map[string]any{"wider": true}},
+		"keys-have-no-memories":    {key(auth.Scopes()...), auth.MemoryRead, auth.Memory("own", "k-1"), nil},
+		"memories-are-private":     {person(auth.Administrator), auth.MemoryRead, auth.Memory("own", "u-2"), nil},
 		"agents-never-administer":  {agentFor(person(auth.Administrator)), auth.KeyManage, system, nil},
 	}
 }
@@ -198,7 +206,7 @@ func TestWhoMayWhat(t *testing.T) {
 		who  auth.Principal
 	}
 	var columns []column
-	for _, r := range roles() {
+	for _, r := range auth.Roles() {
 		columns = append(columns, column{string(r), person(r)})
 	}
 	columns = append(columns, column{"no role", person()}, column{"node", node()}, column{"agent:user", agentFor(person(auth.Asker))},
@@ -210,7 +218,9 @@ func TestWhoMayWhat(t *testing.T) {
 		auth.SourceRead: {wiki, hr}, auth.SourceManage: {wiki, hr}, auth.SourceFetch: {wiki, hr},
 		auth.ModelInfer: {gemma}, auth.ModelEmbed: {gemma}, auth.ModelManage: {gemma},
 		auth.AuditRead: {auditLog}, auth.AuditExport: {auditLog},
-		auth.RunRead: {auth.Run("mine", "u-1"), auth.Run("key's", "k-1"), auth.Run("other's", "u-2")},
+		auth.RunRead:     {auth.Run("mine", "u-1"), auth.Run("key's", "k-1"), auth.Run("other's", "u-2")},
+		auth.MemoryRead:  {auth.Memory("mine", "u-1"), auth.Memory("key's", "k-1"), auth.Memory("other's", "u-2")},
+		auth.MemoryWrite: {auth.Memory("mine", "u-1"), auth.Memory("key's", "k-1"), auth.Memory("other's", "u-2")},
 	}
 	s := without(t, "")
 	var b strings.Builder

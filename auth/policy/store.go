@@ -13,7 +13,7 @@ import (
 
 const (
 	policies store.Space = "H/policy/"
-	seeded   store.Space = "H/policies-seeded/" // one key: the starter policies were written once
+	seeded   store.Space = "H/policies-seeded/" // one key: which starter policies were offered, see offer
 	// changed is one key, written with every change: its version is that of the
 	// newest one, so that a node knows with one look whether it has them all.
 	changed store.Space = "S/policies-changed/"
@@ -69,37 +69,6 @@ func (p *Policies) Remove(tx *store.Tx, id string) error {
 
 // List returns the policies in the order of their ids.
 func (p *Policies) List() []Policy { return p.now().list() }
-
-// Seed writes the starter policies if that was never done.
-func (p *Policies) Seed(ctx context.Context) error {
-	// A node whose disk is full starts all the same once this was done.
-	err := p.store.View(ctx, store.Local, func(s store.Snapshot) error {
-		_, err := s.Get(seeded.Key())
-		return err
-	})
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("look for the starter policies: %w", err)
-	}
-	texts, err := split(Starter)
-	if err != nil {
-		return fmt.Errorf("starter policies: %w", err)
-	}
-	tx := store.NewTx()
-	tx.Check(seeded.Key(), 0)
-	tx.Put(seeded.Key(), encode(stored{V: 1}))
-	for _, text := range texts {
-		if _, err := p.Put(tx, text); err != nil {
-			return fmt.Errorf("starter policies: %w", err)
-		}
-	}
-	if _, err := p.store.Apply(ctx, tx); err != nil && !errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("write the starter policies: %w", err)
-	}
-	return nil
-}
 
 // follow makes the change count on this node as soon as the transaction is
 // applied, before whoever applied it goes on: the next decision takes it in.

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,13 +10,18 @@ import (
 )
 
 // BackupFiles are the files that a restored cluster needs beside its root key.
-// They are sealed under it, but for the CA's certificate, which is not secret.
+// They are sealed under it, but for the CA's certificate, which is not secret, and
+// the file of shares, from which the holders' shares make the root key.
 func (k *Keys) BackupFiles() (map[string][]byte, error) {
 	if _, err := k.CA(); err != nil { // makes it when nobody needed it yet
 		return nil, err
 	}
+	names := shared()
+	if _, _, split := k.Shared(); split {
+		names = append(names, sharesFile)
+	}
 	files := map[string][]byte{}
-	for _, name := range shared() {
+	for _, name := range names {
 		b, err := os.ReadFile(filepath.Join(k.dir, name))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrSeal, err)
@@ -31,24 +35,8 @@ func (k *Keys) BackupFiles() (map[string][]byte, error) {
 // were sealed under (the content of root.key). Another root key opens none of
 // them and is refused. A folder that has a seal already is refused too.
 func Rebuild(dir string, root []byte, files map[string][]byte) (*Keys, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSeal, err)
-	}
-	if _, err := os.Lstat(filepath.Join(dir, rootFile)); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s holds the keys of a cluster already: choose an empty data folder", ErrSeal, dir)
-	}
-	for _, name := range shared() {
-		content, ok := files[name]
-		if !ok {
-			return nil, fmt.Errorf("%w: the backup lacks %s", ErrSeal, name)
-		}
-		mode := fs.FileMode(0o600)
-		if name == caCert {
-			mode = 0o644
-		}
-		if err := create(dir, name, content, mode); err != nil {
-			return nil, err
-		}
+	if err := putFiles(dir, files); err != nil {
+		return nil, err
 	}
 	if err := create(dir, rootFile, slices.Clone(root), 0o600); err != nil {
 		return nil, err
@@ -59,6 +47,32 @@ func Rebuild(dir string, root []byte, files map[string][]byte) (*Keys, error) {
 	}
 	_, err = k.CA()
 	return k, err
+}
+
+// putFiles puts a backup's sealed files into a folder that has no seal.
+func putFiles(dir string, files map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("%w: %w", ErrSeal, err)
+	}
+	for _, name := range []string{rootFile, sharesFile} {
+		if exists(dir, name) {
+			return fmt.Errorf("%w: %s holds the keys of a cluster already: choose an empty data folder", ErrSeal, dir)
+		}
+	}
+	for _, name := range shared() {
+		content, ok := files[name]
+		if !ok {
+			return fmt.Errorf("%w: the backup lacks %s", ErrSeal, name)
+		}
+		mode := fs.FileMode(0o600)
+		if name == caCert {
+			mode = 0o644
+		}
+		if err := create(dir, name, content, mode); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Cosigner is the key with which a node cosigns checkpoints of the audit log.

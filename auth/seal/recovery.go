@@ -50,7 +50,7 @@ func parseRecoveryKey(public string) (*ecdh.PublicKey, error) {
 			return key, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: this is no public recovery key: give what cloister backup keygen printed, %s…", ErrSeal, recoveryPublic)
+	return nil, fmt.Errorf("this is no public recovery key: give what cloister backup keygen printed, %s…", recoveryPublic) // nothing was to be opened
 }
 
 // SealRoot seals the root key for the holder of a recovery key.

@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -47,6 +48,8 @@ type Keys struct {
 	root []byte
 	log  note.Signer
 	vkey string
+
+	keeping sync.Mutex // held while it changes how the root key is kept
 }
 
 // Open opens the seal in dir (DIR/seal of the data directory), creating it at

@@ -113,6 +113,8 @@ func (k *Keys) Split(holders []string, need int) ([]Share, error) {
 		return nil, err
 	}
 	c.Proof = k.proof(c)
+	k.keeping.Lock()
+	defer k.keeping.Unlock()
 	return out, c.write(k.dir, pendingFile)
 }
 
@@ -221,9 +223,13 @@ func wipeGone(dir string) error {
 // Adopt makes this node's seal what the cluster's is: by the shares in file, or by a
 // file with the root key when it is empty. What is so already stays. The node goes
 // on; the next start is another one.
+//
+// It may be called for one change by who makes it and by who hears of it at once.
 func (k *Keys) Adopt(file []byte) error {
+	k.keeping.Lock()
+	defer k.keeping.Unlock()
 	if len(file) == 0 {
-		return k.Unsplit()
+		return k.unsplit()
 	}
 	var c sharesContent
 	if err := json.Unmarshal(file, &c); err != nil || !hmac.Equal(k.proof(c), c.Proof) {
@@ -240,6 +246,12 @@ func (k *Keys) Adopt(file []byte) error {
 
 // Unsplit makes the seal one by a file again: the node starts without anybody.
 func (k *Keys) Unsplit() error {
+	k.keeping.Lock()
+	defer k.keeping.Unlock()
+	return k.unsplit()
+}
+
+func (k *Keys) unsplit() error {
 	if !exists(k.dir, rootFile) {
 		if err := create(k.dir, rootFile, rootText(k.root), 0o600); err != nil {
 			return err
@@ -274,12 +286,17 @@ func readFile(dir, name string) (sharesContent, error) {
 	if err != nil {
 		return sharesContent{}, fmt.Errorf("%w: %w", ErrSeal, err)
 	}
-	var c sharesContent
-	damaged := json.Unmarshal(b, &c) != nil || c.Version != sharesForm || len(c.Holders) > MaxHolders || c.Need < 2 || c.Need > len(c.Holders) || len(c.Sealed) == 0
-	if set, err := hex.DecodeString(c.Set); damaged || err != nil || len(set) != 4 {
+	c, ok := parseShares(b)
+	if !ok {
 		return sharesContent{}, fmt.Errorf("%w: %s is damaged: put it back from its copy, or take it from another node of the cluster", ErrSeal, path)
 	}
 	return c, nil
+}
+
+func parseShares(b []byte) (c sharesContent, ok bool) {
+	damaged := json.Unmarshal(b, &c) != nil || c.Version != sharesForm || len(c.Holders) > MaxHolders || c.Need < 2 || c.Need > len(c.Holders) || len(c.Sealed) == 0
+	set, err := hex.DecodeString(c.Set)
+	return c, !damaged && err == nil && len(set) == 4
 }
 
 // open combines shares and opens the root key.

@@ -177,6 +177,37 @@ func TestNothingChangesBeforeEnoughSharesAreConfirmed(t *testing.T) {
 	}
 }
 
+// TestAChangeIsAdoptedTwiceAtOnce: the node that makes a change adopts it, and hears
+// of it from the store at the same moment.
+func TestAChangeIsAdoptedTwiceAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	k := openAt(t, dir)
+	for range 20 {
+		shares, err := k.Split(people, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := k.Confirm([]string{shares[0].Text, shares[1].Text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range [][]byte{file, nil} {
+			errs := make(chan error, 4)
+			for range cap(errs) {
+				go func() { errs <- k.Adopt(change) }()
+			}
+			for range cap(errs) {
+				if err := <-errs; err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, _, shared := k.Shared(); shared != (change != nil) {
+				t.Fatal("the seal is not what was adopted")
+			}
+		}
+	}
+}
+
 // TestAKillWhileTheSealChanges leaves the folder as each step of the two changes
 // would.
 func TestAKillWhileTheSealChanges(t *testing.T) {

@@ -37,12 +37,17 @@ func (s *Service) current(ctx context.Context, p auth.Principal, depth int) (aut
 		p.OnBehalfOf = &behind
 		return p, err
 	case auth.User:
-		if err := s.signedIn(ctx, p); err != nil {
+		of, err := s.signedIn(ctx, p)
+		if err != nil {
 			return auth.Principal{}, err
 		}
-		var row userRow
-		if found, err = s.row(ctx, users.Key(p.ID), &row); found {
-			now := User{ID: p.ID, Name: row.Name, Roles: row.Roles}.Principal()
+		var user User
+		err = s.store.View(ctx, store.Local, func(snap store.Snapshot) (err error) {
+			user, found, err = s.user(snap, p.ID, of)
+			return err
+		})
+		if found || err != nil {
+			now := user.Principal()
 			now.Session = p.Session
 			return now, err
 		}
@@ -58,17 +63,18 @@ func (s *Service) current(ctx context.Context, p auth.Principal, depth int) (aut
 	return auth.Principal{}, fmt.Errorf("%w: who started this is no longer known here", auth.ErrUnauthenticated)
 }
 
-// signedIn refuses somebody who came by a session that is over.
-func (s *Service) signedIn(ctx context.Context, p auth.Principal) error {
+// signedIn refuses somebody who came by a session that is over, and returns what
+// the session names of their directory.
+func (s *Service) signedIn(ctx context.Context, p auth.Principal) (of string, err error) {
 	if p.Session == "" {
-		return nil
+		return "", nil
 	}
 	var row sessionRow
 	found, err := s.row(ctx, sessions.Key(p.Session), &row)
 	if err == nil && (!found || row.User != p.ID || !s.now().Before(s.expires(row))) {
 		err = fmt.Errorf("%w: who started this has signed out", auth.ErrUnauthenticated)
 	}
-	return err
+	return row.Of, err
 }
 
 func (s *Service) row(ctx context.Context, k store.Key, row any) (found bool, err error) {

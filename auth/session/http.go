@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/store"
 )
 
@@ -98,13 +99,13 @@ func (s *Service) bySession(ctx context.Context, token string) (auth.Principal, 
 		return auth.Principal{}, err
 	}
 	s.touch(ctx, item, row, s.now())
-	p := User{ID: row.User, Name: user.Name, Roles: user.Roles}.Principal()
+	p := user.Principal()
 	p.Session = hashPart(token)
 	return p, nil
 }
 
 // lookUp finds the session of a token, if it is good.
-func (s *Service) lookUp(ctx context.Context, token string) (item store.Item, row sessionRow, user userRow, err error) {
+func (s *Service) lookUp(ctx context.Context, token string) (item store.Item, row sessionRow, user User, err error) {
 	key := sessions.Key(hashPart(token))
 	found := false
 	if err := s.recent(ctx); err != nil {
@@ -114,16 +115,36 @@ func (s *Service) lookUp(ctx context.Context, token string) (item store.Item, ro
 		if item, found, err = get(snap.Get, key, &row); err != nil || !found {
 			return err
 		}
-		_, found, err = get(snap.Get, users.Key(row.User), &user)
+		if found = s.now().Before(s.expires(row)); found {
+			user, found, err = s.user(snap, row.User, row.Of)
+		}
 		return err
 	})
+	if errors.Is(err, auth.ErrUnauthenticated) {
+		return item, row, user, err
+	}
 	if err != nil {
 		return item, row, user, fmt.Errorf("look up the session: %w", err)
 	}
-	if !found || !s.now().Before(s.expires(row)) {
+	if !found {
 		return item, row, user, fmt.Errorf("%w: the session has ended, sign in again", auth.ErrUnauthenticated)
 	}
 	return item, row, user, nil
+}
+
+// user is somebody as they are now; of is what their session names of their
+// directory, "" without a session.
+func (s *Service) user(snap store.Snapshot, id, of string) (User, bool, error) {
+	if _, _, ok := people.Parts(id); ok {
+		if s.people == nil {
+			return User{}, false, nil
+		}
+		m, err := s.people.Now(snap, id, of)
+		return User{ID: id, Name: m.Name, Roles: m.Roles, Groups: m.Groups}, err == nil, err
+	}
+	var row userRow
+	_, found, err := get(snap.Get, users.Key(id), &row)
+	return User{ID: id, Name: row.Name, Roles: row.Roles}, found, err
 }
 
 // touch notes that the session is in use, now and then and without waiting. A

@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -14,9 +16,11 @@ import (
 // errWrong is the one answer to a wrong name and to a wrong password.
 var errWrong = fmt.Errorf("the user name or the password is wrong: %w", auth.ErrUnauthenticated)
 
-// Login signs a local user in. The token goes into a cookie (see SetCookie) or
-// after "Authorization: Bearer". Errors are ErrMisplacedKey, a *ThrottledError,
-// or one that matches auth.ErrUnauthenticated and says nothing else.
+// Login signs somebody in: the local account of exactly that name, else whoever a
+// directory has by it. The token goes into a cookie (see SetCookie) or after
+// "Authorization: Bearer". Errors are ErrMisplacedKey, a *ThrottledError,
+// directory.ErrNoAnswer, people.ErrNoRole (the password was right), or one that
+// matches auth.ErrUnauthenticated and says nothing else.
 func (s *Service) Login(ctx context.Context, user, password string) (Session, string, error) {
 	if auth.HoldsSecret(password) {
 		return Session{}, "", ErrMisplacedKey
@@ -25,12 +29,46 @@ func (s *Service) Login(ctx context.Context, user, password string) (Session, st
 	if err == ErrMisplacedKey {
 		return Session{}, "", err
 	}
-	whom := name // "" for all that cannot be names: they share one throttle
-	before, err := s.countLogin(ctx, whom)
+	known, hash, err := s.find(ctx, name)
 	if err != nil {
 		return Session{}, "", err
 	}
-	known, hash, err := s.find(ctx, name)
+	if s.people == nil {
+		return s.loginLocal(ctx, name, known, hash, password)
+	}
+	account, joined, err := s.people.Whose(ctx, name)
+	if err != nil {
+		return Session{}, "", err
+	}
+	began := time.Now()
+	var opened Session
+	var token string
+	if joined && known.ID == "" && name != "" {
+		opened, token, err = s.loginDirectory(ctx, account, password)
+	} else {
+		opened, token, err = s.loginLocal(ctx, name, known, hash, password)
+	}
+	if joined && errors.Is(err, errWrong) {
+		s.level(ctx, began)
+	}
+	return opened, token, err
+}
+
+// wrongWait is how long a wrong sign-in takes where a directory is joined. A local
+// password is checked by a slow hash and a directory's by the directory: without it
+// a stopwatch would tell which names are local accounts. What is right does not wait.
+const wrongWait = 750 * time.Millisecond
+
+func (s *Service) level(ctx context.Context, began time.Time) {
+	select {
+	case <-time.After(s.wrongWait - time.Since(began)):
+	case <-ctx.Done():
+	}
+}
+
+func (s *Service) loginLocal(ctx context.Context, name string, known User, hash, password string) (Session, string, error) {
+	whom := name // "" for all that cannot be names: they share one throttle
+	before, err := s.countLogin(ctx, whom)
 	if err != nil {
 		return Session{}, "", err
 	}
@@ -42,12 +80,17 @@ func (s *Service) Login(ctx context.Context, user, password string) (Session, st
 		return Session{}, "", err
 	}
 	if !right {
-		return Session{}, "", s.loginFailed(ctx, known, before+1)
+		return Session{}, "", s.loginFailed(ctx, known.ID, before+1, nil, errWrong)
 	}
 	tx := store.NewTx()
+	return s.signedInAs(ctx, tx, whom, known, "", nil)
+}
+
+// signedInAs opens the session in the transaction and applies it.
+func (s *Service) signedInAs(ctx context.Context, tx *store.Tx, whom string, u User, of string, detail map[string]any) (Session, string, error) {
 	s.forgiveLogin(ctx, tx, whom)
-	opened, token := s.open(tx, known)
-	if err := s.event(tx, eventLogin, audit.ActorOf(known.Principal()), known.ID, nil); err != nil {
+	opened, token := s.open(tx, u, of)
+	if err := s.event(tx, eventLogin, audit.ActorOf(u.Principal()), u.ID, detail); err != nil {
 		return Session{}, "", err
 	}
 	if _, err := s.store.Apply(ctx, tx); err != nil {
@@ -56,18 +99,19 @@ func (s *Service) Login(ctx context.Context, user, password string) (Session, st
 	return opened, token, nil
 }
 
-// loginFailed records the failure: with the id of a known user, else with none,
-// for what was typed may be anything.
-func (s *Service) loginFailed(ctx context.Context, known User, attempt int) error {
+// loginFailed records the failure and returns err: with the id of a known user,
+// else with none, for what was typed may be anything.
+func (s *Service) loginFailed(ctx context.Context, id string, attempt int, why map[string]any, err error) error {
 	tx := store.NewTx()
 	detail := map[string]any{"attempt": attempt, "wait_s": int64(forAddress().wait(attempt).Seconds())}
-	if err := s.event(tx, eventLoginFailed, audit.Actor{Kind: nobody}, known.ID, detail); err != nil {
+	maps.Copy(detail, why)
+	if err := s.event(tx, eventLoginFailed, audit.Actor{Kind: nobody}, id, detail); err != nil {
 		return err
 	}
 	if _, err := s.store.Apply(ctx, tx); err != nil {
 		return fmt.Errorf("a failed sign-in could not be recorded: %w", err)
 	}
-	return errWrong
+	return err
 }
 
 // find returns a user by canonical name, and the password's hash; both are zero
@@ -90,11 +134,12 @@ func (s *Service) find(ctx context.Context, name string) (User, string, error) {
 	return u, hash, err
 }
 
-// open adds a new session to the transaction and returns its token.
-func (s *Service) open(tx *store.Tx, u User) (Session, string) {
+// open adds a new session to the transaction and returns its token. of is what it
+// names of the user's directory.
+func (s *Service) open(tx *store.Tx, u User, of string) (Session, string) {
 	token := sessionPrefix + newSecret()
 	now := s.now()
-	row := sessionRow{V: 1, User: u.ID, Created: now.Unix(), Seen: now.Unix()}
+	row := sessionRow{V: 1, User: u.ID, Created: now.Unix(), Seen: now.Unix(), Of: of}
 	tx.Put(sessions.Key(hashPart(token)), encode(row))
 	return Session{User: u, Created: now, Expires: now.Add(s.life)}, token
 }

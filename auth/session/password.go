@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -16,6 +15,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/people"
+	"github.com/cloister-os/cloister/store/threads"
 )
 
 // ErrPassword is the kind of every password that cannot be set.
@@ -60,7 +61,7 @@ func newHasher(c cost) *hasher {
 	salt, key := make([]byte, 16), make([]byte, 32)
 	_, _ = rand.Read(salt) // never fails: see crypto/rand
 	_, _ = rand.Read(key)
-	return &hasher{cost: c, slots: make(chan struct{}, min(hashAtOnce, max(1, runtime.GOMAXPROCS(0)))), dummy: phc(c, salt, key)}
+	return &hasher{cost: c, slots: make(chan struct{}, min(hashAtOnce, threads.Processors())), dummy: phc(c, salt, key)}
 }
 
 // phc is the hash in the PHC string format.
@@ -147,7 +148,8 @@ func checkPassword(name, password string) error {
 		return fmt.Errorf("%w: it has fewer than %d characters", ErrPassword, minPassword)
 	case len(password) > maxPassword:
 		return fmt.Errorf("%w: it has more than %d bytes", ErrPassword, maxPassword)
-	case fold(password) == name:
+	}
+	if canonical, ok := people.Canonical(password); ok && canonical == name {
 		return fmt.Errorf("%w: it is the user name", ErrPassword)
 	}
 	return nil

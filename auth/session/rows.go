@@ -49,6 +49,7 @@ type sessionRow struct {
 	User    string `cbor:"user"`
 	Created int64  `cbor:"created"`
 	Seen    int64  `cbor:"seen"`
+	Of      string `cbor:"of,omitempty"` // people.Member.Made, of who is of a directory
 }
 
 type keyRow struct {

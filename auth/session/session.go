@@ -8,7 +8,12 @@
 // never logged; a revoked key or a closed session is refused by the very next
 // request, and on every other node within a second.
 //
-// It may import store, auth, auth/guard and auth/audit.
+// Who signs in is a local account of exactly the name that was typed; else
+// whoever the directory has by it (see people.Service.Whose). A local account's
+// password never reaches a directory.
+//
+// It may import store, auth, auth/guard, auth/audit, auth/people and
+// auth/directory.
 package session
 
 import (
@@ -22,6 +27,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/store"
 )
 
@@ -49,7 +55,10 @@ type Config struct {
 	// Sealer keeps the secrets of keys that were made by a request that may be sent
 	// again; nil = such requests are refused.
 	Sealer audit.Sealer
-	// Leads says whether this node cleans up for all; nil = always.
+	// People are those of the directories; nil = none is joined.
+	People *people.Service
+	// Leads says whether this node cleans up, and asks the directories, for all;
+	// nil = always.
 	Leads func() bool
 	// Refuse writes the answer to a request that Middleware refuses; an RFC 9457
 	// problem when nil. err is safe to show.
@@ -70,6 +79,9 @@ type Service struct {
 	sealer audit.Sealer
 	refuse func(w http.ResponseWriter, r *http.Request, status int, err error)
 	hasher *hasher
+	people *people.Service
+
+	wrongWait time.Duration // see wrongWait
 }
 
 // New returns a Service.
@@ -77,7 +89,7 @@ func New(c Config) (*Service, error) {
 	if c.Store == nil || c.Door == nil {
 		return nil, errors.New("sessions need a store and the guard")
 	}
-	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, recent: c.Recent, leads: c.Leads, sealer: c.Sealer, refuse: c.Refuse}
+	s := &Service{store: c.Store, door: c.Door, node: c.Node, now: c.Now, logger: c.Logger, idle: c.Idle, life: c.Life, recent: c.Recent, leads: c.Leads, sealer: c.Sealer, refuse: c.Refuse, people: c.People, wrongWait: wrongWait}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -110,16 +122,17 @@ type Session struct {
 	Expires time.Time // at the latest
 }
 
-// User is a local account.
+// User is a local account, or somebody of a directory.
 type User struct {
-	ID    string
-	Name  string // canonical
-	Roles []auth.Role
+	ID     string // see people.ID for those of directories
+	Name   string // canonical; of directories: for display
+	Roles  []auth.Role
+	Groups []string // see auth.Principal
 }
 
 // Principal is who the user is to policy.
 func (u User) Principal() auth.Principal {
-	return auth.Principal{Kind: auth.User, ID: u.ID, Name: u.Name, Roles: u.Roles}
+	return auth.Principal{Kind: auth.User, ID: u.ID, Name: u.Name, Roles: u.Roles, Groups: u.Groups}
 }
 
 // nobody is the actor of what happens before anyone is known.
@@ -133,6 +146,7 @@ const (
 	eventLogin       auth.Action = "session.login"
 	eventLoginFailed auth.Action = "session.login-failed"
 	eventLogout      auth.Action = "session.logout"
+	eventEnded       auth.Action = "session.ended" // the directory ended the person's sessions
 )
 
 // event adds an event to the transaction. What was typed is never part of one: a
@@ -145,9 +159,17 @@ func (s *Service) event(tx *store.Tx, action auth.Action, who audit.Actor, userI
 	return audit.Append(tx, rec)
 }
 
-// Run removes sessions and throttles that are over, on the node that leads, until
-// the context ends.
+// Run removes sessions and throttles that are over, and keeps up with the
+// directories, on the node that leads, until the context ends.
 func (s *Service) Run(ctx context.Context) error {
+	if s.people != nil {
+		following := make(chan struct{})
+		go func() {
+			defer close(following)
+			s.follow(ctx)
+		}()
+		defer func() { <-following }()
+	}
 	tick := time.NewTicker(cleanEvery)
 	defer tick.Stop()
 	for {
@@ -181,7 +203,10 @@ func (s *Service) Clean(ctx context.Context) error {
 	if err := s.clean(ctx, throttles.Prefix(), over); err != nil {
 		return fmt.Errorf("remove old throttles: %w", err)
 	}
-	return nil
+	if s.people == nil {
+		return nil
+	}
+	return s.people.Clean(ctx)
 }
 
 // clean deletes what is over, unless it changes in the meantime.

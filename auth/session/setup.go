@@ -218,7 +218,7 @@ func (s *Service) finishSetup(ctx context.Context, code string, admin User, hash
 		}
 		u.Put(userNames.Key(admin.Name), encode(nameRow{V: 1, ID: admin.ID}))
 		u.Put(users.Key(admin.ID), encode(userRow{V: 1, Name: admin.Name, Roles: admin.Roles, Hash: hash, Created: s.now().Unix()}))
-		opened, token = s.open(u.Tx, admin)
+		opened, token = s.open(u.Tx, admin, "")
 		return s.event(u.Tx, eventSetup, audit.ActorOf(admin.Principal()), admin.ID, nil)
 	})
 	if err != nil {

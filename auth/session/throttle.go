@@ -68,28 +68,38 @@ func (t throttle) wait(attempts int) time.Duration {
 // through together. It returns how many attempts there were before, or a
 // *ThrottledError and counts nothing.
 func (s *Service) count(ctx context.Context, t throttle, whom string) (before int, err error) {
-	now := s.now()
-	_, err = s.store.Update(ctx, func(u *store.Update) error {
-		var row throttleRow
-		if _, _, err := get(u.Get, t.key(whom), &row); err != nil {
-			return err
-		}
-		if until := time.UnixMilli(row.Until); now.Before(until) {
-			return &ThrottledError{RetryAfter: until.Sub(now)}
-		}
-		if now.Sub(time.Unix(row.Last, 0)) > forgetAfter {
-			row = throttleRow{}
-		}
-		before = row.Attempts
-		row.V, row.Attempts, row.Last = 1, row.Attempts+1, now.Unix()
-		row.Until = now.Add(t.wait(row.Attempts)).UnixMilli()
-		u.Put(t.key(whom), encode(row))
-		return nil
+	_, err = s.store.Update(ctx, func(u *store.Update) (err error) {
+		before, err = s.countIn(u, t, whom)
+		return err
 	})
+	return before, met(err)
+}
+
+// met is the error when so many came at once that they only met each other.
+func met(err error) error {
 	if errors.Is(err, store.ErrBusy) {
-		err = &ThrottledError{RetryAfter: busyRetry} // so many at once that they only met each other
+		return &ThrottledError{RetryAfter: busyRetry}
 	}
-	return before, err
+	return err
+}
+
+func (s *Service) countIn(u *store.Update, t throttle, whom string) (before int, err error) {
+	now := s.now()
+	var row throttleRow
+	if _, _, err := get(u.Get, t.key(whom), &row); err != nil {
+		return 0, err
+	}
+	if until := time.UnixMilli(row.Until); now.Before(until) {
+		return 0, &ThrottledError{RetryAfter: until.Sub(now)}
+	}
+	if now.Sub(time.Unix(row.Last, 0)) > forgetAfter {
+		row = throttleRow{}
+	}
+	before = row.Attempts
+	row.V, row.Attempts, row.Last = 1, row.Attempts+1, now.Unix()
+	row.Until = now.Add(t.wait(row.Attempts)).UnixMilli()
+	u.Put(t.key(whom), encode(row))
+	return before, nil
 }
 
 // forgive forgets the attempts, after a success.
@@ -99,24 +109,23 @@ func (t throttle) forgive(tx *store.Tx, whom string) { tx.Delete(t.key(whom)) }
 // from elsewhere then do not slow them.
 const familiar = "familiar"
 
-// countLogin counts an attempt to sign in. It returns how many there were before
-// from this address.
-func (s *Service) countLogin(ctx context.Context, name string) (before int, err error) {
-	from := name + "\x00" + address(ctx)
-	if before, err = s.count(ctx, forAddress(), from); err != nil {
-		return 0, err
-	}
-	known := false
-	err = s.store.View(ctx, store.Local, func(snap store.Snapshot) error {
+// countLogin counts an attempt to sign in as whom: a local account's canonical
+// name, somebody's id in their directory, or the canonical name of nobody. It
+// returns how many there were before from this address.
+func (s *Service) countLogin(ctx context.Context, whom string) (before int, err error) {
+	from := whom + "\x00" + address(ctx)
+	_, err = s.store.Update(ctx, func(u *store.Update) (err error) {
+		if before, err = s.countIn(u, forAddress(), from); err != nil {
+			return err
+		}
 		var row throttleRow
-		_, ok, err := get(snap.Get, throttles.Key(familiar, hashPart(from)), &row)
-		known = ok && s.now().Sub(time.Unix(row.Last, 0)) <= forgetAfter
+		_, ok, err := get(u.Snapshot.Get, throttles.Key(familiar, hashPart(from)), &row)
+		if err == nil && (!ok || s.now().Sub(time.Unix(row.Last, 0)) > forgetAfter) {
+			_, err = s.countIn(u, forName(), whom)
+		}
 		return err
 	})
-	if err == nil && !known {
-		_, err = s.count(ctx, forName(), name)
-	}
-	return before, err
+	return before, met(err)
 }
 
 // forgiveLogin forgets the attempts after a success, and remembers the address.

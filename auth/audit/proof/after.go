@@ -38,6 +38,29 @@ func IsBundle(r io.ReaderAt) bool {
 	return err == nil && bytes.HasPrefix(block, []byte(checkpointName+"\x00"))
 }
 
+// CheckpointIn is the checkpoint in what an auditor took away, a note or a bundle,
+// unverified.
+func CheckpointIn(r io.ReaderAt) ([]byte, error) {
+	at, size := int64(0), int64(maxCheckpointBytes+1)
+	if IsBundle(r) {
+		block := make([]byte, tarBlock)
+		if _, err := r.ReadAt(block, 0); err != nil {
+			return nil, err
+		}
+		f, p := readHeader(block, 0)
+		if p != nil {
+			return nil, p
+		}
+		at, size = f.offset, min(f.size, size)
+	}
+	note, err := io.ReadAll(io.NewSectionReader(r, at, size))
+	if err != nil {
+		return nil, err
+	}
+	_, err = ParseCheckpoint(note)
+	return note, err
+}
+
 // checkAfter tells a continued log from a cut, a restored and a forked one.
 func (b *bundle) checkAfter(h held) *Problem {
 	cp, _, err := b.openCheckpoint(h.note)

@@ -405,6 +405,24 @@ func TestAnEarlierBundleTellsWhereAForkBegins(t *testing.T) {
 	}
 }
 
+// TestACheckpointIsFoundInWhatWasTakenAway: in a note and in a bundle, and nowhere
+// else.
+func TestACheckpointIsFoundInWhatWasTakenAway(t *testing.T) {
+	l := newLog(t, 50)
+	for name, held := range map[string][]byte{"a note": l.checkpoint(50), "a bundle": l.bundle(10, 50)} {
+		note, err := CheckpointIn(bytes.NewReader(held))
+		if cp, parsing := ParseCheckpoint(note); err != nil || parsing != nil || cp.Size != 50 {
+			t.Errorf("in %s: %+v, %v, %v", name, cp, err, parsing)
+		}
+	}
+	cut := l.bundle(10, 50)[:tarBlock+20]
+	for name, held := range map[string][]byte{"nothing": nil, "a letter": []byte("Dear auditor,\n"), "a bundle that was cut": cut} {
+		if _, err := CheckpointIn(bytes.NewReader(held)); err == nil {
+			t.Errorf("found in %s", name)
+		}
+	}
+}
+
 // TestAnEarlierCheckpointThatIsContradictedIsSeen: the log's own history is
 // part of the bundle and must be continued too.
 func TestAnEarlierCheckpointThatIsContradictedIsSeen(t *testing.T) {

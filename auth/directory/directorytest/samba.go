@@ -88,9 +88,11 @@ func Samba(t *testing.T, cache string) *Server {
 		}
 	}
 	must(exec.Command("mount", "-t", "tmpfs", "tmpfs", "/mnt").CombinedOutput())
+	must(exec.Command("mkdir", "-p", "/run/samba").CombinedOutput())
+	must(exec.Command("mount", "-t", "tmpfs", "tmpfs", "/run/samba").CombinedOutput()) // a controller elsewhere is none of its business
 	image := sambaImage(t, cache)
+	unlock := lock(t, image+".lock") // tests of several packages want it at once
 	if _, err := os.Stat(image); err != nil {
-		must(exec.Command("mkdir", "-p", "/run/samba").CombinedOutput())
 		must(exec.Command("sh", "-c", seed).CombinedOutput())
 		must(exec.Command("tar", "-C", "/mnt", "--xattrs", "-cf", image+".part", "dc").CombinedOutput())
 		if err := os.Rename(image+".part", image); err != nil {
@@ -99,18 +101,41 @@ func Samba(t *testing.T, cache string) *Server {
 	} else {
 		must(exec.Command("tar", "-C", "/mnt", "--xattrs", "-xf", image).CombinedOutput())
 	}
+	unlock()
 	dir := t.TempDir()
 	name := "dc1." + strings.ToLower(Realm)
 	s := &Server{
 		LDAPS: "ldaps://127.0.0.1", StartTLS: "ldap://127.0.0.1", Base: "DC=cloister,DC=test",
 		BindDN: "CN=service,CN=Users,DC=cloister,DC=test", BindPassword: servicePass,
 	}
-	s.CA = certificates(t, dir, name, net.IPv4(127, 0, 0, 1))
-	s.run(t, dir, exec.Command("samba", "-i", "-M", "single", "-s", sambaAt+"/etc/smb.conf",
+	var err error
+	if s.CA, err = certificates(dir, name, net.IPv4(127, 0, 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	err = s.run(dir, exec.Command("samba", "-i", "-M", "single", "-s", sambaAt+"/etc/smb.conf",
 		"--option=server services=ldap kdc", "--option=dcerpc endpoint servers=",
 		"--option=tls certfile="+filepath.Join(dir, "cert.pem"), "--option=tls keyfile="+filepath.Join(dir, "key.pem"), "--option=tls cafile="))
-	waitPort(t, "127.0.0.1:636")
+	if err == nil {
+		t.Cleanup(s.Stop)
+		err = waitPort("127.0.0.1:636")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return s
+}
+
+// lock waits until no other process holds the file.
+func lock(t *testing.T, file string) (unlock func()) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = f.Close() }
 }
 
 // sambaImage is where the data of this version of Samba with this seed is kept.
@@ -129,4 +154,13 @@ func sambaImage(t *testing.T, cache string) string {
 		t.Fatal(err)
 	}
 	return abs
+}
+
+// SambaTool changes the domain beside the running controller, as its administrator
+// would.
+func SambaTool(t testing.TB, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("samba-tool", append(args, "-s", sambaAt+"/etc/smb.conf")...).CombinedOutput(); err != nil {
+		t.Fatalf("samba-tool %v: %v: %s", args, err, out)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -51,8 +52,17 @@ func (s *Server) Stop() {
 	s.cmd = nil
 }
 
-// Freeze makes the server take connections and answer nothing, until Thaw.
-func (s *Server) Freeze() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
+// Freeze makes the server take connections and answer nothing, until Thaw. It
+// returns once none of its threads runs any more.
+func (s *Server) Freeze() {
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP)
+	var state syscall.WaitStatus
+	for !state.Stopped() {
+		if _, err := syscall.Wait4(s.cmd.Process.Pid, &state, syscall.WUNTRACED, nil); err != nil && err != syscall.EINTR {
+			return
+		}
+	}
+}
 
 // Thaw undoes Freeze.
 func (s *Server) Thaw() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT) }
@@ -88,104 +98,136 @@ index cn eq,sub
 overlay ppolicy
 `
 
-// Slapd starts OpenLDAP with what ldif says below dc=example,dc=org, which exists.
-// "allow bind_anon_dn" is on: an empty password would succeed.
+// Slapd is StartSlapd for a test, which it fails and with which it ends.
 func Slapd(t testing.TB, ldif string) *Server {
 	t.Helper()
-	dir := t.TempDir()
-	s := &Server{Base: "dc=example,dc=org", BindDN: "cn=service,dc=example,dc=org", BindPassword: servicePass}
-	s.CA = certificates(t, dir, "localhost", net.IPv4(127, 0, 0, 1))
-	write(t, dir, "slapd.conf", fmt.Sprintf(slapdConf, dir, servicePass))
-	write(t, dir, "data.ldif", "dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n\n"+ldif)
-	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
+	s, err := StartSlapd(t.TempDir(), ldif)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("slapadd", "-q", "-f", filepath.Join(dir, "slapd.conf"), "-l", filepath.Join(dir, "data.ldif")).CombinedOutput(); err != nil {
-		t.Fatalf("slapadd: %v: %s", err, out)
-	}
-	plain, secure := freePort(t), freePort(t)
-	s.StartTLS, s.LDAPS = "ldap://"+plain, "ldaps://"+secure
-	s.run(t, dir, exec.Command("slapd", "-f", filepath.Join(dir, "slapd.conf"), "-h", s.StartTLS+" "+s.LDAPS, "-d", "0"))
-	waitPort(t, secure)
+	t.Cleanup(s.Stop)
 	return s
 }
 
+// StartSlapd starts OpenLDAP in a folder with what ldif says below
+// dc=example,dc=org, which exists. "allow bind_anon_dn" is on: an empty password
+// would succeed.
+func StartSlapd(dir, ldif string) (*Server, error) {
+	s := &Server{Base: "dc=example,dc=org", BindDN: "cn=service,dc=example,dc=org", BindPassword: servicePass}
+	var err error
+	if s.CA, err = certificates(dir, "localhost", net.IPv4(127, 0, 0, 1)); err != nil {
+		return nil, err
+	}
+	err = errors.Join(
+		write(dir, "slapd.conf", fmt.Sprintf(slapdConf, dir, servicePass)),
+		write(dir, "data.ldif", "dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n\n"+ldif),
+		os.Mkdir(filepath.Join(dir, "db"), 0o700))
+	if err != nil {
+		return nil, err
+	}
+	if out, err := exec.Command("slapadd", "-q", "-f", filepath.Join(dir, "slapd.conf"), "-l", filepath.Join(dir, "data.ldif")).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("slapadd: %w: %s", err, out)
+	}
+	plain, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s.StartTLS, s.LDAPS = "ldap://"+plain, "ldaps://"+secure
+	if err := s.run(dir, exec.Command("slapd", "-f", filepath.Join(dir, "slapd.conf"), "-h", s.StartTLS+" "+s.LDAPS, "-d", "0")); err != nil {
+		return nil, err
+	}
+	if err := waitPort(secure); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
 // run starts the server in a process group of its own.
-func (s *Server) run(t testing.TB, dir string, cmd *exec.Cmd) {
-	t.Helper()
+func (s *Server) run(dir string, cmd *exec.Cmd) error {
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	s.cmd = cmd
-	t.Cleanup(s.Stop)
+	return nil
 }
 
-func write(t testing.TB, dir, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+// PID is the server's process, 0 when it was stopped.
+func (s *Server) PID() int {
+	if s.cmd == nil {
+		return 0
 	}
+	return s.cmd.Process.Pid
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
+func write(dir, name, text string) error {
+	return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
+}
+
+func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer l.Close()
-	return l.Addr().String()
+	return l.Addr().String(), nil
 }
 
-func waitPort(t testing.TB, address string) {
-	t.Helper()
+func waitPort(address string) error {
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", address); err == nil {
-			_ = c.Close()
-			return
+			return c.Close()
 		} else if time.Now().After(end) {
-			t.Fatalf("the directory does not listen: %v", err)
+			return fmt.Errorf("the directory does not listen: %w", err)
 		}
 	}
 }
 
 // certificates writes cert.pem and key.pem for the names and returns their CA.
-func certificates(t testing.TB, dir, name string, ips ...net.IP) []byte {
-	t.Helper()
-	must := func(err error) {
-		if err != nil {
-			t.Helper()
-			t.Fatal(err)
-		}
-	}
+func certificates(dir, name string, ips ...net.IP) ([]byte, error) {
 	root, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "directory CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &root.PublicKey, root)
-	must(err)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
+	if err != nil {
+		return nil, err
+	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		DNSNames: []string{name}, IPAddresses: ips, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, root)
-	must(err)
+	if err != nil {
+		return nil, err
+	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
-	must(err)
-	write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	write(t, dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(
+		write(dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
+		write(dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))))
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), err
 }
 
 // Entry is one entry of LDIF.
@@ -215,5 +257,9 @@ func escapeDN(s string) string {
 // Authority is the certificate of a CA that signed nothing in use.
 func Authority(t testing.TB) []byte {
 	t.Helper()
-	return certificates(t, t.TempDir(), "unused")
+	ca, err := certificates(t.TempDir(), "unused")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
 }
