@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/cloister-os/cloister/auth"
@@ -29,6 +30,9 @@ func AccessTo(sources ...string) Access {
 // May reports whether what comes from the source may be read.
 func (a Access) May(source string) bool { return a.sources[source] }
 
+// Sources lists what may be read, by name.
+func (a Access) Sources() []string { return slices.Sorted(maps.Keys(a.sources)) }
+
 // Empty reports whether nothing may be read.
 func (a Access) Empty() bool { return len(a.sources) == 0 }
 
@@ -52,19 +56,6 @@ func ResolveAccess(ctx context.Context, door guard.Door, p auth.Principal, s sto
 	return a, nil
 }
 
-// inAudience reports whether a source's audience, if it names one, includes the
-// principal or whoever it acts for. A key is included by the sources that it was
-// granted, which the policies check.
-func inAudience(p auth.Principal, src Source) bool {
-	for p.OnBehalfOf != nil {
-		p = *p.OnBehalfOf
-	}
-	if len(src.Audience) == 0 || p.Kind == auth.APIKey || p.Kind == auth.System || slices.Contains(src.Audience, p.ID) {
-		return true
-	}
-	return slices.ContainsFunc(p.Roles, func(r auth.Role) bool { return slices.Contains(src.Audience, string(r)) })
-}
-
 // MayRead asks whether a principal may read one source as it is defined.
 func MayRead(ctx context.Context, door guard.Door, p auth.Principal, src Source) error {
 	if src.Removing || !inAudience(p, src) {
@@ -76,4 +67,15 @@ func MayRead(ctx context.Context, door guard.Door, p auth.Principal, src Source)
 // SourceResource is the source as policies see it.
 func SourceResource(s Source) auth.Resource {
 	return auth.Source(s.Name)
+}
+
+// Was reports whether a snapshot of the past holds this source, and not another
+// one that had its name before: what came from that one is not for those who may
+// read this one.
+func Was(s store.Snapshot, src Source) (bool, error) {
+	then, err := readSource(s, newCodec(), src.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && then.AddedNs == src.AddedNs && then.AddedBy == src.AddedBy, err
 }

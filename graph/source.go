@@ -16,7 +16,7 @@ type Source struct {
 	Name     string   `cbor:"1,keyasint" json:"name"`
 	Kind     string   `cbor:"2,keyasint" json:"kind"`               // the connector: "git", "files"
 	Path     string   `cbor:"3,keyasint" json:"path"`               // absolute, on the node
-	Audience []string `cbor:"4,keyasint,omitempty" json:"audience"` // roles or key ids that may read it; empty = whoever the policies let
+	Audience []string `cbor:"4,keyasint,omitempty" json:"audience"` // who may read it, see CheckAudience; empty = whoever the policies let
 	AddedNs  int64    `cbor:"5,keyasint" json:"-"`
 	AddedBy  string   `cbor:"6,keyasint" json:"added_by"` // a principal's id
 	Removing bool     `cbor:"7,keyasint,omitempty" json:"removing,omitempty"`

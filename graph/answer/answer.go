@@ -54,6 +54,9 @@ type Answer struct {
 	Answer     string      `json:"answer"`
 	Citations  []Citation  `json:"citations"`
 	Freshness  []Freshness `json:"freshness"`
+	// Of a question that leans on earlier turns of its conversation.
+	Resolved []Resolved `json:"resolved,omitempty"` // what words were taken to stand for
+	Unclear  string     `json:"unclear,omitempty"`  // what is missing, when that could not be told
 }
 
 // Citation points at the bytes that hold a fact. For a document they are bytes

@@ -17,7 +17,7 @@ const MaxCitations = 64
 // Cite reads every cited range again, through the access of now, and releases
 // the answer only if each has the bytes that the draft was made from.
 func (a *Answerer) Cite(ctx context.Context, access graph.Access, d Draft) (Answer, error) {
-	out := Answer{Outcome: d.Outcome, Understood: d.Plan.Understood, Answer: d.text(), Citations: []Citation{}, Freshness: d.Freshness}
+	out := Answer{Outcome: d.Outcome, Understood: d.Plan.Understood, Answer: d.text(), Citations: []Citation{}, Freshness: d.Freshness, Resolved: d.Plan.Resolved, Unclear: d.Plan.Unclear}
 	if out.Freshness == nil {
 		out.Freshness = []Freshness{}
 	}

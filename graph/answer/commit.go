@@ -31,6 +31,7 @@ type commit struct {
 	mail    string
 	sha     string
 	subject string
+	body    string // what it says below its subject
 	spans   map[Fact]graph.Span
 	values  map[Fact]string
 }
@@ -73,6 +74,8 @@ func (c *commit) claim(k graph.Claim) {
 	case graph.SHA:
 		c.sha = k.Value
 		set(FactCommit, k.Value[:min(len(k.Value), shownSHA)])
+	case graph.Body:
+		c.body, c.spans[FactBody] = k.Value, k.Span
 	case graph.Subject:
 		c.subject = k.Value
 		set(FactSubject, k.Value)

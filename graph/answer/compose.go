@@ -24,6 +24,11 @@ func (a *Answerer) Compose(p Plan, e Evidence) (Draft, error) {
 		composeDocuments(&d, e)
 	case HowFresh:
 		composeFreshness(&d, e)
+	case Why:
+		composeWhy(&d, e)
+	case Unresolved:
+		d.Outcome, d.Lead = Unknown, p.Unclear
+		return d, nil
 	default:
 		composeRows(&d, p, e)
 	}
@@ -225,6 +230,10 @@ func composeRows(d *Draft, p Plan, e Evidence) {
 // composeNone says that there is none, if every source's scan has completed, and
 // otherwise leaves the outcome unknown.
 func composeNone(d *Draft, p Plan, e Evidence) {
+	if said := noneBeside(p, e); said != "" {
+		d.Outcome, d.Lead = Stated, said
+		return
+	}
 	if p.Shape != CountCommits && p.Shape != PersonDid && p.Shape != History || p.Window.IsZero() {
 		return
 	}

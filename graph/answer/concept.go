@@ -43,7 +43,7 @@ const (
 // are tried first. "_" stands for any one word.
 var conceptPhrases = map[string]concept{
 	"most recent": cLast, "most recently": cLast, "up to date": cFresh, "how many": cCount, "how often": cCount | cTimes,
-	"how many time": cCount | cTimes, "number of time": cCount | cTimes, "number of": cCount, "count of": cCount,
+	"how many time": cCount | cTimes, "number of time": cCount | cTimes, "how many change": cCount | cCommit, "how many edit": cCount | cCommit, "number of": cCount, "count of": cCount,
 	"what date": cWhen, "which date": cWhen, "what day": cWhen, "which day": cWhen, "what time": cWhen,
 	"what year": cWhen, "which year": cWhen, "what month": cWhen, "which month": cWhen, "how long ago": cWhen,
 	"what point": cWhen, "which point": cWhen, "since when": cWhen | cFirst, "since which": cFirst, "since what": cFirst, "get support": cAdd, "become available": cAdd, "become part": cAdd, "date of": cWhen, "the date": cWhen,

@@ -37,6 +37,10 @@ func (a *Answerer) gather(ctx context.Context, r *graph.Reader, p Plan, e *Evide
 			return err
 		}
 		return a.choose(r, p, commits, e)
+	case Unresolved:
+		return nil
+	case Why:
+		return why(r, p, e)
 	case ReleaseOf:
 		return release(r, p, e)
 	case CountThings:
@@ -203,6 +207,10 @@ func (a *Answerer) choose(r *graph.Reader, p Plan, list []change, e *Evidence) e
 			return err
 		}
 		list = kept
+	}
+	list, err := beside(r, list, p, e)
+	if err != nil {
+		return err
 	}
 	e.Total = distinct(list)
 	switch p.Shape {
@@ -397,6 +405,13 @@ func release(r *graph.Reader, p Plan, e *Evidence) error {
 		return err
 	}
 	var latest graph.Record
+	fits, err := releaseAt(r, p.Place)
+	if err != nil {
+		return err
+	}
+	nearest := func(rec graph.Record) bool {
+		return latest.ID == (graph.RecordID{}) || (rec.TimeNs > latest.TimeNs) == (p.Place.Side != Newer)
+	}
 	for src, err := range r.Sources() {
 		if err != nil {
 			return err
@@ -405,7 +420,7 @@ func release(r *graph.Reader, p Plan, e *Evidence) error {
 			if err != nil {
 				return err
 			}
-			if latest.ID == (graph.RecordID{}) || rec.TimeNs > latest.TimeNs {
+			if fits(rec) && nearest(rec) {
 				latest = rec
 			}
 		}

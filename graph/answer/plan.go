@@ -25,6 +25,8 @@ const (
 	ReleaseOf     Shape = "release"        // when was release R made; what is the latest release
 	CountThings   Shape = "count_things"   // how many documents, releases, people
 	HowFresh      Shape = "how_fresh"      // how fresh is source Q
+	Why           Shape = "why"            // what the commit that an earlier turn found says of itself
+	Unresolved    Shape = "unresolved"     // it leans on something that the conversation does not have
 )
 
 // Subject is what a shape is about: entities that the question names, or a
@@ -67,6 +69,14 @@ type Plan struct {
 	Search     string        `json:"search,omitempty"`  // what is looked for by text
 	Missing    []string      `json:"missing,omitempty"` // names in the question that no source knows
 	Others     []Subject     `json:"others,omitempty"`  // what the name could mean as well
+	Sources    []string      `json:"sources,omitempty"` // that were open to the asker; whoever journals the plan says so
+
+	// Of a question that leans on earlier turns.
+	Text     string     `json:"as,omitempty"`       // the question with what they named put in
+	Resolved []Resolved `json:"resolved,omitempty"` // what was put in
+	Place    Place      `json:"place,omitzero"`     // which change is meant, seen from one of theirs
+	Besides  []Subject  `json:"besides,omitempty"`  // people who do not count
+	Unclear  string     `json:"unclear,omitempty"`  // Unresolved: what is missing, as a sentence
 }
 
 // Wants is what a question asks to be told; an answer must hold it.
@@ -119,6 +129,7 @@ const (
 	FactOldPath Fact = "old_path"
 	FactTag     Fact = "tag"
 	FactChange  Fact = "change" // "added", "changed", "renamed", "removed"
+	FactBody    Fact = "body"   // what a commit says below its subject
 )
 
 // Role says what a row is in its answer.
@@ -150,6 +161,7 @@ type Evidence struct {
 	People    int         `json:"people,omitempty"`
 	Hits      []Hit       `json:"hits,omitempty"`
 	Unmatched []string    `json:"unmatched,omitempty"` // words of the question that matched nothing
+	Lost      bool        `json:"lost,omitempty"`      // what the place is told from may no longer be read
 	Freshness []Freshness `json:"freshness"`
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -21,6 +23,15 @@ var ErrQuestion = errors.New("ask a question of 1 to 2000 bytes of text")
 // about, and at which version it will be answered. It waits until what was
 // written before it began can be searched.
 func (a *Answerer) Understand(ctx context.Context, access graph.Access, q Question) (Plan, error) {
+	return a.Follow(ctx, access, q, nil)
+}
+
+// Follow is Understand for a question in a conversation. Words that stand for
+// what earlier turns named or found, "it", "she", "before that", are resolved
+// against them, as far as the asker may read that now; a question without such
+// words is understood as if it stood alone. What cannot be resolved makes a plan
+// of the shape Unresolved, which says what is missing. earlier may be nil.
+func (a *Answerer) Follow(ctx context.Context, access graph.Access, q Question, earlier Earlier) (Plan, error) {
 	q.Text = strings.TrimSpace(strings.Join(strings.Fields(strings.ToValidUTF8(q.Text, "")), " "))
 	if q.Text == "" || len(q.Text) > MaxQuestionBytes {
 		return Plan{}, ErrQuestion
@@ -42,10 +53,15 @@ func (a *Answerer) Understand(ctx context.Context, access graph.Access, q Questi
 	if err := a.cfg.Index.WaitFor(ctx, p.Version); err != nil {
 		return Plan{}, err
 	}
-	err = a.view(ctx, access, p.Version, func(r *graph.Reader, s store.Snapshot) error {
+	var l leaning
+	err = a.view(ctx, access, p.Version, func(r *graph.Reader, s store.Snapshot) (err error) {
 		p.Time = s.Time()
-		return a.understand(ctx, r, &p, s.Time().In(zone))
+		l, err = a.understand(ctx, r, &p, q.Text, s.Time().In(zone))
+		return err
 	})
+	if err == nil && earlier != nil && l.any() {
+		p, err = a.resolved(ctx, access, p, l, earlier, zone)
+	}
 	if err != nil {
 		return Plan{}, fmt.Errorf("understand the question: %w", err)
 	}
@@ -58,20 +74,49 @@ type reading struct {
 	text     string
 	mentions []mention
 	masked   []bool // tokens that belong to a mention or a time
+	window   Window
+	from, to int // where the words of the window stand
 	meaning
 }
 
-func (a *Answerer) understand(ctx context.Context, r *graph.Reader, p *Plan, now time.Time) error {
-	text := p.Question.Text
+// understand reads a text as a question that stands alone, and says what in it
+// does not.
+func (a *Answerer) understand(ctx context.Context, r *graph.Reader, p *Plan, text string, now time.Time) (leaning, error) {
+	rd, err := a.read(ctx, r, text, now)
+	if err != nil {
+		return leaning{}, err
+	}
+	p.Missing = rd.missing()
+	if err := a.shape(ctx, r, p, rd, rd.window); err != nil {
+		return leaning{}, err
+	}
+	if p.Shape != ByText {
+		p.Window = rd.window
+	}
+	return rd.leans(rd.from, rd.to), nil
+}
+
+// read finds what the words of a question mean.
+func (a *Answerer) read(ctx context.Context, r *graph.Reader, text string, now time.Time) (reading, error) {
+	return a.readWith(ctx, r, text, now, nil)
+}
+
+// readWith is read for a text of which it is known what some of it names.
+func (a *Answerer) readWith(ctx context.Context, r *graph.Reader, text string, now time.Time, known []mention) (reading, error) {
 	mentions, err := a.link(ctx, r, text)
 	if err != nil {
-		return err
+		return reading{}, err
+	}
+	if len(known) > 0 {
+		mentions = slices.DeleteFunc(mentions, func(m mention) bool { return covered(known, m) })
+		mentions = append(mentions, known...)
+		sort.Slice(mentions, func(i, j int) bool { return mentions[i].start < mentions[j].start })
 	}
 	window, from, to := windowOf(text, now)
 	if covered(mentions, mention{start: from, end: to}) {
 		window, from, to = Window{}, 0, 0
 	}
-	rd := reading{text: text, mentions: mentions}
+	rd := reading{text: text, mentions: mentions, window: window, from: from, to: to}
 	tokens := lex.Tokens(text)
 	rd.masked = make([]bool, len(tokens))
 	for i, t := range tokens {
@@ -83,14 +128,7 @@ func (a *Answerer) understand(ctx context.Context, r *graph.Reader, p *Plan, now
 		}
 	}
 	rd.meaning = mean(tokens, rd.masked)
-	p.Missing = rd.missing()
-	if err := a.shape(ctx, r, p, rd, window); err != nil {
-		return err
-	}
-	if p.Shape != ByText {
-		p.Window = window
-	}
-	return nil
+	return rd, nil
 }
 
 // missing lists what looks like the name of a file or a release and is none
@@ -152,8 +190,15 @@ func (p Plan) describe() string {
 	}
 	var s string
 	switch p.Shape {
+	case Unresolved:
+		return "a question that goes on from something this conversation does not have"
+	case Why:
+		return "what the commit of " + p.Place.Date + " gives as its reason"
 	case LastChange:
 		s = "who last changed " + about + ", and when"
+		if p.Place.Side != "" {
+			s = "who changed " + about
+		}
 	case FirstAdded:
 		s = "when " + about + " was added, by whom, and in which release"
 	case Removed:
@@ -176,6 +221,8 @@ func (p Plan) describe() string {
 	case ReleaseOf:
 		if s = "the latest release"; about != "" {
 			s = "when release " + about + " was made"
+		} else if p.Place.Side != "" {
+			s = "the release"
 		}
 	case CountThings:
 		s = "how many " + p.Thing + " there are"
@@ -186,6 +233,10 @@ func (p Plan) describe() string {
 	}
 	if p.By.Name != "" {
 		s += " by " + p.By.Name
+	}
+	s += p.Place.words()
+	if len(p.Besides) > 0 {
+		s += ", besides " + names(p.Besides)
 	}
 	if p.Window.Text != "" {
 		s += ", " + strings.TrimSpace(p.Window.Text)

@@ -16,6 +16,7 @@ import (
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // spaceProgress holds how each source's last sync ended. It is state: the
@@ -251,7 +252,7 @@ func (s *Service) keep(name string, p Progress) {
 		tx := store.NewTx()
 		tx.Check(spaceLease.Key(name), 0)
 		tx.Put(spaceProgress.Key(name), b)
-		_, err = insist(ctx, s.cfg.Store, tx)
+		_, err = leasing.Insist(ctx, s.cfg.Store, tx)
 	}
 	if err != nil && !errors.Is(err, store.ErrConflict) {
 		s.cfg.Logger.Warn("How a sync ended could not be put on record.", "source", name, "error", err)

@@ -10,13 +10,13 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // A source is worked on by one job of all nodes at a time: the one that holds
 // its lease. Whoever takes the lease writes the fence, which every transaction of
 // a job checks: what a job that lost the lease still wants to write is refused.
-// As in agents/run the lease's life is measured by one monotonic clock at a time:
-// a holder stops at two thirds of it, and others wait for the whole.
+// How long a lease lives, and for whom, package store/lease says.
 const (
 	spaceLease store.Space = "S/sync-lease/" // source → lease; there while a job is at work
 	spaceFence store.Space = "S/sync-fence/" // source → nothing; its version is what counts
@@ -43,12 +43,6 @@ func (e *errHeld) Error() string { return "node " + e.node + " is at this source
 
 // errTaken ends a job whose source another one has taken.
 var errTaken = errors.New("another node has taken the source over, or it was removed")
-
-// sighting is when this process first saw a lease at a version.
-type sighting struct {
-	version store.Version
-	since   time.Time
-}
 
 // hold is a lease that a job of this process has.
 type hold struct {
@@ -77,20 +71,9 @@ func (s *Service) take(ctx context.Context, source, job string, now, force bool)
 		if err == nil || now || !errors.As(err, &held) && !errors.Is(err, store.ErrBusy) {
 			return h, err
 		}
-		if !wait(ctx, lookEvery/4) {
+		if !leasing.Wait(ctx, lookEvery/4) {
 			return nil, context.Cause(ctx)
 		}
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -132,7 +115,7 @@ func (s *Service) tryTake(ctx context.Context, source, job string, force bool) (
 
 // sure is for how long still a lease that was written after a moment makes its
 // holder the only one.
-func sure(sent time.Time) time.Duration { return leaseTTL*2/3 - time.Since(sent) }
+func sure(sent time.Time) time.Duration { return leasing.Sure(leaseTTL) - time.Since(sent) }
 
 // working notes that a job of this process has, or may have, a lease, or that it
 // has ended.
@@ -158,12 +141,7 @@ func (s *Service) judge(source string, item store.Item) (l lease, dead bool) {
 	if l.Node == s.cfg.Node.ID {
 		return l, l.Boot != s.boot || !s.atWork[l.Job]
 	}
-	last, ok := s.seen[source]
-	if !ok || last.version != item.Version {
-		last = sighting{item.Version, time.Now()}
-		s.seen[source] = last
-	}
-	return l, time.Since(last.since) > l.TTL
+	return l, s.seen.Dead(source, item.Version, l.TTL)
 }
 
 // beat publishes the job's progress and renews its lease until the job ends.
@@ -189,7 +167,7 @@ func (h *hold) beat(ctx context.Context) {
 			continue
 		}
 		sent := time.Now()
-		res, err := insist(ctx, h.s.cfg.Store, tx)
+		res, err := leasing.Insist(ctx, h.s.cfg.Store, tx)
 		switch {
 		case err == nil && renews:
 			h.at = res.Version
@@ -215,16 +193,6 @@ func (h *hold) tell(tx *store.Tx) {
 	}
 }
 
-// insist applies a transaction until its outcome is known or the context ends.
-func insist(ctx context.Context, st store.Store, tx *store.Tx) (store.Result, error) {
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		res, err := st.Apply(ctx, tx)
-		if !errors.Is(err, store.ErrUnknown) || !wait(ctx, pause) {
-			return res, err
-		}
-	}
-}
-
 // release gives the lease back together with what end adds, unless it was lost.
 func (h *hold) release(end func(tx *store.Tx) error) error {
 	h.stop()
@@ -241,8 +209,8 @@ func (h *hold) release(end func(tx *store.Tx) error) error {
 		if err := end(tx); err != nil {
 			return err
 		}
-		_, err := insist(ctx, h.s.cfg.Store, tx)
-		if errors.Is(err, store.ErrBusy) && wait(ctx, pause) {
+		_, err := leasing.Insist(ctx, h.s.cfg.Store, tx)
+		if errors.Is(err, store.ErrBusy) && leasing.Wait(ctx, pause) {
 			continue
 		}
 		if errors.Is(err, store.ErrConflict) {
@@ -260,6 +228,7 @@ func (s *Service) look(ctx context.Context) error {
 		at     store.Version
 	}
 	var found []left
+	there := map[string]bool{}
 	err := s.cfg.Store.View(ctx, store.Local, func(snap store.Snapshot) error {
 		for item, err := range snap.Scan(spaceLease.Prefix(), "") {
 			if err != nil {
@@ -269,12 +238,16 @@ func (s *Service) look(ctx context.Context) error {
 			if !ok || len(parts) != 1 {
 				continue
 			}
+			there[parts[0]] = true
 			if l, dead := s.judge(parts[0], item); dead && (s.cfg.Leads() || l.Node == s.cfg.Node.ID) {
 				found = append(found, left{parts[0], l, item.Version})
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		s.seen.Keep(there)
+	}
 	for _, l := range found {
 		err = errors.Join(err, s.abandon(ctx, l.source, l.lease, l.at))
 	}
@@ -304,7 +277,7 @@ func (s *Service) abandon(ctx context.Context, source string, l lease, at store.
 		}
 		tx.Put(spaceProgress.Key(source), b)
 	}
-	if _, err := insist(ctx, s.cfg.Store, tx); err != nil && !errors.Is(err, store.ErrConflict) {
+	if _, err := leasing.Insist(ctx, s.cfg.Store, tx); err != nil && !errors.Is(err, store.ErrConflict) {
 		return fmt.Errorf("end what node %s left of source %q: %w", l.Node, source, err)
 	}
 	return nil

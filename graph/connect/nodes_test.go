@@ -145,6 +145,7 @@ func TestASourceIsAddedWhereItsFolderIs(t *testing.T) {
 		}
 		got, err := b.Add(ctx, guardtest.Admin(), src)
 		must(t, err)
+		synctest.Wait() // the first sync has begun
 		if got.Node != "a" || a.sys.count()+b.sys.count() == 0 {
 			t.Errorf("it was added as %+v", got)
 		}

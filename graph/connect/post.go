@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // Folders and repositories are of one machine: the source names its node. Any
@@ -55,14 +56,15 @@ type who struct {
 	Scopes  []string    `cbor:"scopes,omitempty"`
 	Sources []string    `cbor:"sources,omitempty"`
 	Session string      `cbor:"session,omitempty"`
+	Groups  []string    `cbor:"groups,omitempty"`
 }
 
 func whoIs(p auth.Principal) who {
-	return who{p.Kind, p.ID, p.Name, p.Roles, p.Scopes, p.Sources, p.Session}
+	return who{p.Kind, p.ID, p.Name, p.Roles, p.Scopes, p.Sources, p.Session, p.Groups}
 }
 
 func (w who) principal() auth.Principal {
-	return auth.Principal{Kind: w.Kind, ID: w.ID, Name: w.Name, Roles: w.Roles, Scopes: w.Scopes, Sources: w.Sources, Session: w.Session}
+	return auth.Principal{Kind: w.Kind, ID: w.ID, Name: w.Name, Roles: w.Roles, Scopes: w.Scopes, Sources: w.Sources, Session: w.Session, Groups: w.Groups}
 }
 
 // askErrors are the kinds of error that keep their kind on the way back.
@@ -88,7 +90,7 @@ func (s *Service) askNode(ctx context.Context, node string, a ask) (ask, error) 
 	tx := store.NewTx()
 	tx.Check(key, 0)
 	tx.Put(key, value)
-	res, err := insist(ctx, s.cfg.Store, tx)
+	res, err := leasing.Insist(ctx, s.cfg.Store, tx)
 	if err != nil {
 		return a, err
 	}
@@ -213,7 +215,7 @@ func (s *Service) serveAsk(ctx context.Context, key store.Key, value []byte, at 
 		tx := store.NewTx()
 		tx.Check(key, at)
 		tx.Put(key, value)
-		if _, err := insist(ctx, s.cfg.Store, tx); err != nil && !errors.Is(err, store.ErrConflict) {
+		if _, err := leasing.Insist(ctx, s.cfg.Store, tx); err != nil && !errors.Is(err, store.ErrConflict) {
 			s.cfg.Logger.Warn("A request of another node was done and could not be answered.", "source", a.Source, "error", err)
 		}
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // Bounds and defaults.
@@ -42,6 +43,11 @@ type Config struct {
 	// Leads says whether this node looks after what other nodes left, and syncs
 	// what every node reaches; nil = always.
 	Leads func() bool
+	// Policies, Groups and Keys say who may read a source, for Readers: nil = it
+	// tells of nobody, of no group by name, or of no key.
+	Policies Decider
+	Groups   func(ctx context.Context, p auth.Principal) (map[string]Group, error) // by DIRECTORY/ID, as far as p may see them
+	Keys     func(ctx context.Context, p auth.Principal) ([]auth.Principal, error)
 	// Away says whether another node is not there, and since when it has not been
 	// heard of (zero = not known); nil = all are there.
 	Away func(node string) (since time.Time, away bool)
@@ -58,9 +64,9 @@ type Service struct {
 	jobs       sync.WaitGroup
 
 	mu     sync.Mutex
-	states map[string]*state   // by source
-	seen   map[string]sighting // leases of others, by source
-	atWork map[string]bool     // jobs of this process, that have a lease or are about to
+	states map[string]*state // by source
+	seen   leasing.Sightings // leases of others, by source
+	atWork map[string]bool   // jobs of this process, that have a lease or are about to
 }
 
 // state is one source at work. Its fields below mu are guarded by Service.mu.
@@ -106,7 +112,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: c, boot: rand.Text(), connectors: map[string]Connector{}, slots: semaphore.NewWeighted(int64(c.MaxSyncs)),
-		states: map[string]*state{}, seen: map[string]sighting{}, atWork: map[string]bool{},
+		states: map[string]*state{}, atWork: map[string]bool{},
 	}
 	for _, k := range c.Connectors {
 		s.connectors[k.Kind()] = k
@@ -123,8 +129,8 @@ func (s *Service) Close() error {
 	return nil
 }
 
-// Add connects a system. It fails, and adds nothing, when the system cannot be
-// read. It does not wait for the first sync, which begins at once. A source that
+// Add connects a system. Without an audience it gets graph.DefaultAudience. It
+// fails, and adds nothing, when the system cannot be read. It does not wait for the first sync, which begins at once. A source that
 // names another node is connected there.
 func (s *Service) Add(ctx context.Context, p auth.Principal, src graph.Source) (graph.Source, error) {
 	if err := s.valid(&src); err != nil {
@@ -191,7 +197,12 @@ func (s *Service) valid(src *graph.Source) error {
 		return fmt.Errorf("the path %q of source %q is not absolute: give the whole path, for the node's folder is not yours: %w", src.Path, src.Name, store.ErrInvalid)
 	}
 	src.Path = filepath.Clean(src.Path)
-	return nil
+	if len(src.Audience) == 0 {
+		src.Audience = graph.DefaultAudience()
+	}
+	audience, err := graph.CheckAudience(src.Audience)
+	src.Audience = audience
+	return err
 }
 
 // Kinds lists the kinds of source that can be added.
@@ -444,8 +455,12 @@ func (s *Service) state(name string, last Progress) *state {
 }
 
 func request(p auth.Principal, action auth.Action, src graph.Source, what string) guard.Request {
-	return guard.Request{Principal: p, Action: action, Resource: graph.SourceResource(src), Within: syncWithin,
+	r := guard.Request{Principal: p, Action: action, Resource: graph.SourceResource(src), Within: syncWithin,
 		Args: map[string]any{"kind": src.Kind, "path": src.Path}, Detail: map[string]any{"act": what, "kind": src.Kind}}
+	if what == "add" {
+		r.Detail["audience"] = src.Audience
+	}
+	return r
 }
 
 func outcome(err error) (guard.Outcome, error) {

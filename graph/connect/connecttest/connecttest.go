@@ -48,7 +48,7 @@ func OpenOver(t testing.TB, st store.Store, blobs *blob.Store, c connect.Connect
 	t.Helper()
 	house := guardtest.Open(t, st)
 	s, err := connect.New(connect.Config{Store: st, Blobs: blobs, Door: house, Connectors: []connect.Connector{c},
-		Node: guardtest.Node(), Every: -1, Logger: slog.New(slog.DiscardHandler)})
+		Node: guardtest.Node(), Every: -1, Policies: house.Policies(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,11 +86,3 @@ func TestNearAgreesWithItsDefinition(t *testing.T) {
 		}
 	})
 }
-
-func TestNumber(t *testing.T) {
-	for word, want := range map[string]string{"ten": "10", "1,000": "1000", "3.5": "3.5", "port": "", "v2": ""} {
-		if got, ok := Number(word); got != want || ok != (want != "") {
-			t.Errorf("Number(%q) = %q, %v", word, got, ok)
-		}
-	}
-}

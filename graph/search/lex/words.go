@@ -3,26 +3,6 @@ package lex
 // IsStop reports whether a folded word carries no content of its own.
 func IsStop(word string) bool { return stops[word] }
 
-// Number returns the digits of a folded number word ("ten" is "10"), or the
-// word's own digits with thousands separators removed; ok is false for a word
-// that is no number.
-func Number(word string) (digits string, ok bool) {
-	if n, found := numberWords[word]; found {
-		return n, true
-	}
-	out := make([]byte, 0, len(word))
-	for i := range len(word) {
-		switch c := word[i]; {
-		case c >= '0' && c <= '9', c == '.':
-			out = append(out, c)
-		case c == ',':
-		default:
-			return "", false
-		}
-	}
-	return string(out), len(out) > 0
-}
-
 var stops = set(`a an and are as at be been being but by can could did do does doing for from
 had has have having he her hers him his how i if in into is it its itself may me might
 must my no nor not of on one's or our ours shall she should so some such than that the

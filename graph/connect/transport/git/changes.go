@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"runtime"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/connect"
+	"github.com/cloister-os/cloister/store/threads"
 )
 
 // runLength is how many commits one reader takes at a time: neighbours share
@@ -45,7 +45,7 @@ func (s *scanner) writeCommits(ctx context.Context) error {
 		return nil
 	})
 	readers, reading := errgroup.WithContext(inner)
-	for range min(4, runtime.GOMAXPROCS(0)) {
+	for range min(4, threads.Processors()) {
 		readers.Go(func() error { return s.reader(reading, runs, done) })
 	}
 	group.Go(func() error {

@@ -12,7 +12,7 @@
 // commit stays and a parent's is always smaller. A merge claims only what its
 // author changed in it: files that differ from all parents.
 //
-// It may import graph, graph/connect, auth and auth/guard.
+// It may import graph, graph/connect, auth, auth/guard and store/threads.
 package git
 
 import (
