@@ -7,9 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloister-os/cloister/agents/memory"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard/guardtest"
+	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/graph"
 	"github.com/cloister-os/cloister/graph/answer"
 	"github.com/cloister-os/cloister/graph/connect"
@@ -23,7 +25,12 @@ import (
 // folder with one document.
 type house struct {
 	*guardtest.House
-	runs *run.Engine
+	runs     *run.Engine
+	answers  *answer.Answerer
+	sources  *connect.Service
+	blobs    *blob.Store
+	memories *memory.Service
+	docs     string
 }
 
 func open(t *testing.T) *house {
@@ -51,12 +58,32 @@ func open(t *testing.T) *house {
 	if done.Error != "" {
 		t.Fatal(done.Error)
 	}
+	keys, err := seal.Open(filepath.Join(t.TempDir(), "seal"))
+	must(t, err)
+	h.memories, err = memory.New(memory.Config{Store: st, Door: h.Guard, Sealer: keys})
+	must(t, err)
 	answers, err := answer.New(answer.Config{Store: st, Blobs: blobs, Index: index})
 	must(t, err)
-	h.runs, err = run.New(run.Config{Store: st, Door: h.Guard, Blobs: blobs, Node: "test", Agents: []run.Agent{Answer(answers, st, h.Guard)}})
+	h.answers, h.sources, h.blobs, h.docs = answers, sources, blobs, docs
+	h.runs, err = run.New(run.Config{
+		Store: st, Door: h.Guard, Blobs: blobs, Node: "test", Agents: []run.Agent{Answering(answers, st, h.Guard, h.memories)}, Release: Release(st, h.Guard, h.memories), Asked: Asked(h.memories),
+	})
 	must(t, err)
 	t.Cleanup(func() { h.runs.Close() })
 	return h
+}
+
+// write adds a document and waits until it is read.
+func (h *house) write(t *testing.T, name, text string) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join(h.docs, name), []byte(text), 0o600))
+	_, err := h.sources.Sync(t.Context(), guardtest.Admin(), "handbook")
+	must(t, err)
+	done, err := h.sources.Wait(t.Context(), guardtest.Admin(), "handbook")
+	must(t, err)
+	if done.Error != "" {
+		t.Fatal(done.Error)
+	}
 }
 
 func must(t *testing.T, err error) {
@@ -69,7 +96,7 @@ func must(t *testing.T, err error) {
 // ask returns the answer and the kinds of the run's events.
 func (h *house) ask(t *testing.T, p auth.Principal, question string) (answer.Answer, string) {
 	t.Helper()
-	id, err := h.runs.Start(t.Context(), p, AnswerName, answer.Question{Text: question})
+	id, err := h.runs.Start(t.Context(), p, AnswerName, Question{Question: answer.Question{Text: question}})
 	must(t, err)
 	var kinds []string
 	var out answer.Answer
@@ -89,7 +116,7 @@ func (h *house) ask(t *testing.T, p auth.Principal, question string) (answer.Ans
 func TestTheAgentAnswersStepByStep(t *testing.T) {
 	h := open(t)
 	a, kinds := h.ask(t, guardtest.Asker(), "How long are backups kept?")
-	if want := "stage understood stage stage stage stage partial citations final"; kinds != want {
+	if want := "stage stage understood stage stage stage stage partial citations final"; kinds != want {
 		t.Errorf("events %q, want %q", kinds, want)
 	}
 	if a.Outcome != answer.Stated || !strings.Contains(a.Answer, "35 days") || len(a.Citations) == 0 || len(a.Freshness) != 1 {

@@ -99,6 +99,8 @@ type Call struct {
 	step      string
 	principal auth.Principal
 	permit    *guard.Permit
+	earlier   func(context.Context) ([]ID, error)
+	result    func(ctx context.Context, id ID, step string) ([]byte, error)
 	input     []byte
 	results   map[string][]byte // of the steps before, by name
 	events    []Event
@@ -168,6 +170,28 @@ func Result[T any](c *Call, step string) (T, error) {
 	}
 	if err := decode(b, &v); err != nil {
 		return v, fmt.Errorf("step %s: result of %s: %w", c.step, step, err)
+	}
+	return v, nil
+}
+
+// Earlier lists the earlier runs of the conversation that this one is a turn of,
+// newest first, and at most as many as are asked for.
+func (c *Call) Earlier(ctx context.Context, most int) ([]ID, error) {
+	list, err := c.earlier(ctx)
+	return list[:min(len(list), most)], err
+}
+
+// EarlierResult decodes what a step of an earlier run of the conversation left.
+// The error is ErrNotFound when it left nothing: the run failed before, or has
+// been forgotten.
+func EarlierResult[T any](ctx context.Context, c *Call, id ID, step string) (T, error) {
+	var v T
+	b, err := c.result(ctx, id, step)
+	if err != nil {
+		return v, err
+	}
+	if err := decode(b, &v); err != nil {
+		return v, fmt.Errorf("step %s: result of %s of run %s: %w", c.step, step, id, err)
 	}
 	return v, nil
 }

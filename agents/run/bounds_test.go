@@ -15,17 +15,11 @@ import (
 )
 
 func TestARunThatKillsItsNodeIsGivenUp(t *testing.T) {
-	st, c := storetest.NewModel(nil), &tally{}
-	dying := killAfter(st, 1, false)
-	first := engine(t, dying, &openDoor{st: st}, three(c))
-	id, err := first.Start(t.Context(), ann, "three", words{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-dying.dead
+	c := &tally{}
+	st, first, id := abandoned(t, 1, three(c), words{})
 	first.Close()
 	for range MaxAttempts - 1 {
-		dying = killAfter(st, 1, false) // a takeover, and nothing after it
+		dying := killAfter(st, 1, false) // a takeover, and nothing after it
 		next := engine(t, dying, &openDoor{st: st}, three(c))
 		go next.Resume(t.Context())
 		<-dying.dead
@@ -40,14 +34,8 @@ func TestARunThatKillsItsNodeIsGivenUp(t *testing.T) {
 }
 
 func TestAnotherVersionOfTheAgentDoesNotGoOnWithARun(t *testing.T) {
-	st, c := storetest.NewModel(nil), &tally{}
-	dying := killAfter(st, 2, false)
-	first := engine(t, dying, &openDoor{st: st}, three(&tally{}))
-	id, err := first.Start(t.Context(), ann, "three", words{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-dying.dead
+	c := &tally{}
+	st, _, id := abandoned(t, 2, three(&tally{}), words{})
 	changed := three(c)
 	changed.Revision = "2"
 	second := engine(t, st, &openDoor{st: st}, changed)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/store/blob"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // Blobs keeps what is too large for the journal. *blob.Store is one.
@@ -36,7 +38,15 @@ type Config struct {
 	Agents []Agent
 	// Rights returns the owner's rights as they are now; a refusal ends the run.
 	// nil: as they were when the run was started.
-	Rights   func(context.Context, auth.Principal) (auth.Principal, error)
+	Rights func(context.Context, auth.Principal) (auth.Principal, error)
+	// Release looks at what a run tells each time that it is told, whether it is
+	// still for the reader's eyes, and returns it or what to say instead. nil: all
+	// of it is.
+	Release func(ctx context.Context, reader auth.Principal, agent string, kind string, data json.RawMessage) (json.RawMessage, error)
+	// Asked looks at runs before they are told, for an agent whose input holds only
+	// the name of what was said: it puts the words in for whoever may read them (see
+	// Run.Restate). nil: their inputs are told as they are.
+	Asked    func(ctx context.Context, reader auth.Principal, runs []*Run) error
 	Parallel int           // runs that are worked on at once; 0 = 32
 	Waiting  int           // starts that may wait for one of those places; 0 = 256
 	Lease    time.Duration // a worker silent for so long is dead; 0 = 6 s
@@ -63,7 +73,7 @@ type Engine struct {
 	mu      sync.Mutex // guards what follows
 	waiting int
 	active  map[ID]*working
-	seen    map[ID]sighting // leases of others
+	seen    leasing.Sightings // leases of others
 	closed  bool
 }
 
@@ -72,13 +82,6 @@ type working struct {
 	epoch uint64                  // of the lease that it has, or is about to take
 	stop  context.CancelCauseFunc // nil until it is launched
 	done  chan struct{}           // closed when its worker has ended
-}
-
-// sighting is when this engine first saw a lease at a version, by its own clock:
-// clocks of different nodes are never compared.
-type sighting struct {
-	version store.Version
-	since   time.Time
 }
 
 // New returns an engine that works on nothing until Resume or Start.
@@ -102,7 +105,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, boot: rand.Text(), agents: map[string]*Agent{}, places: make(chan struct{}, cfg.Parallel),
-		active: map[ID]*working{}, seen: map[ID]sighting{},
+		active: map[ID]*working{},
 	}
 	for i := range cfg.Agents {
 		a := &cfg.Agents[i]
@@ -134,28 +137,37 @@ func (e *Engine) Start(ctx context.Context, p auth.Principal, agent string, inpu
 // StartOnce is Start with an idempotency key: a second call of the same
 // principal with the same key returns the first call's run.
 func (e *Engine) StartOnce(ctx context.Context, p auth.Principal, key, agent string, input any) (ID, error) {
+	return e.start(ctx, p, key, agent, input, nil)
+}
+
+// start begins a run, as the next turn of a conversation when one is given.
+func (e *Engine) start(ctx context.Context, p auth.Principal, key, agent string, input any, in *kept) (ID, error) {
 	a := e.agents[agent]
 	if a == nil {
 		return "", fmt.Errorf("%q: %w", agent, ErrUnknown)
 	}
-	in, err := encode(input)
+	b, err := encode(input)
 	if err != nil {
 		return "", fmt.Errorf("input of agent %s: %w", agent, err)
 	}
-	if len(in) > MaxInput || len(key) > 200 {
+	if len(b) > MaxInput || len(key) > 200 {
 		return "", fmt.Errorf("input of agent %s: at most %d bytes, and 200 for its key", agent, MaxInput)
 	}
-	if auth.HoldsSecret(string(in) + " " + key) { // it would stay in the journal
+	if auth.HoldsSecret(string(b) + " " + key) { // it would stay in the journal
 		return "", fmt.Errorf("an API key or session token stands in the wrong place: take it out, and replace it, for it may have been seen: %w", store.ErrInvalid)
 	}
 	if err := e.place(ctx); err != nil {
 		return "", err
 	}
-	w, err := e.create(ctx, p, key, a, in)
+	w, err := e.create(ctx, p, key, a, b, in)
 	if err != nil {
 		e.leave()
 		if errors.Is(err, store.ErrConflict) && key != "" {
-			return e.started(ctx, p, key)
+			id, missing := e.started(ctx, p, key)
+			if errors.Is(missing, store.ErrNotFound) {
+				return "", err // the conversation went on meanwhile
+			}
+			return id, missing
 		}
 		return "", err
 	}
@@ -196,8 +208,8 @@ func (e *Engine) place(ctx context.Context) error {
 func (e *Engine) leave() { <-e.places }
 
 // create commits a run's first transaction: the run, the lease, the first
-// step's intent and the first event.
-func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Agent, in []byte) (*worker, error) {
+// step's intent and the first event; and that the conversation has it.
+func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Agent, in []byte, conv *kept) (*worker, error) {
 	now := e.cfg.Now().UTC()
 	id := newID(now)
 	t := e.turn(a, held{
@@ -207,13 +219,23 @@ func (e *Engine) create(ctx context.Context, p auth.Principal, key string, a *Ag
 		},
 		lease: e.newLease(1),
 	})
-	value, err := encode(id)
+	root := id
+	if conv != nil {
+		root, t.h.rec.Root = conv.ID, conv.ID
+		if err := conv.add(t.tx, p, id, now); err != nil {
+			return nil, err
+		}
+	}
+	value, err := encode(root)
 	if err != nil {
 		return nil, err
 	}
 	t.tx.Put(byOwner.Key(string(p.Kind), p.ID, string(id)), value)
 	if key != "" {
 		k := starts.Key(string(p.Kind), p.ID, key)
+		if value, err = encode(id); err != nil {
+			return nil, err
+		}
 		t.tx.Check(k, 0)
 		t.tx.Put(k, value)
 	}

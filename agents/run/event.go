@@ -31,6 +31,8 @@ type Event struct {
 	Time time.Time       `cbor:"time" json:"time"`
 	Data json.RawMessage `cbor:"data" json:"data"`
 	Cost int64           `cbor:"cost,omitempty" json:"-"` // of a final event: nano-dollars that the run cost
+	// Conversation is the run's; filled in when the event is told, not kept in it.
+	Conversation ID `cbor:"-" json:"-"`
 	// Of a final event: the whole result is a blob when it is large.
 	Large *payload `cbor:"large,omitempty" json:"-"`
 }
@@ -54,11 +56,15 @@ type Stage struct {
 // for once; many may listen.
 func (e *Engine) Events(ctx context.Context, p auth.Principal, id ID, from uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if _, err := e.Get(ctx, p, id); err != nil {
+		r, err := e.Get(ctx, p, id)
+		if err != nil {
 			yield(Event{}, err)
 			return
 		}
-		if err := e.follow(ctx, id, from, yield); err != nil {
+		release := func(kind string, data json.RawMessage) (json.RawMessage, error) {
+			return e.release(ctx, p, r.Agent, kind, data)
+		}
+		if err := e.follow(ctx, id, from, release, yield); err != nil {
 			yield(Event{}, err)
 		}
 	}
@@ -67,12 +73,50 @@ func (e *Engine) Events(ctx context.Context, p auth.Principal, id ID, from uint6
 // errHeard ends a follow whose listener has what it wants.
 var errHeard = errors.New("heard enough")
 
-func (e *Engine) follow(ctx context.Context, id ID, from uint64, yield func(Event, error) bool) error {
-	give := func(value []byte) error {
+// release is what may still be told to somebody, under their rights of now.
+func (e *Engine) release(ctx context.Context, p auth.Principal, agent, kind string, data json.RawMessage) (json.RawMessage, error) {
+	if e.cfg.Release == nil {
+		return data, nil
+	}
+	if e.cfg.Rights != nil {
+		var err error
+		if p, err = e.cfg.Rights(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return e.cfg.Release(ctx, p, agent, kind, data)
+}
+
+// asked puts the words into runs that are about to be told.
+func (e *Engine) asked(ctx context.Context, p auth.Principal, runs ...*Run) error {
+	if e.cfg.Asked == nil {
+		return nil
+	}
+	if e.cfg.Rights != nil {
+		var err error
+		if p, err = e.cfg.Rights(ctx, p); err != nil {
+			return err
+		}
+	}
+	return e.cfg.Asked(ctx, p, runs)
+}
+
+// pointers are the elements of a list, to be changed.
+func pointers(list []Run) []*Run {
+	out := make([]*Run, len(list))
+	for i := range list {
+		out[i] = &list[i]
+	}
+	return out
+}
+
+func (e *Engine) follow(ctx context.Context, id ID, from uint64, release func(string, json.RawMessage) (json.RawMessage, error), yield func(Event, error) bool) error {
+	give := func(value []byte, conversation ID) error {
 		var ev Event
 		if err := decode(value, &ev); err != nil {
 			return fmt.Errorf("event of run %s: %w", id, err)
 		}
+		ev.Conversation = conversation
 		if ev.N <= from {
 			return nil
 		}
@@ -84,6 +128,11 @@ func (e *Engine) follow(ctx context.Context, id ID, from uint64, yield func(Even
 			}
 			ev.Data = b
 		}
+		data, err := release(ev.Kind, ev.Data)
+		if err != nil {
+			return err
+		}
+		ev.Data = data
 		if !yield(ev, nil) || ev.Last() {
 			return errHeard
 		}
@@ -102,10 +151,10 @@ func (e *Engine) follow(ctx context.Context, id ID, from uint64, yield func(Even
 }
 
 // followOnce reads what is there and then watches, until give or the watch ends.
-func (e *Engine) followOnce(ctx context.Context, id ID, from uint64, give func([]byte) error) error {
+func (e *Engine) followOnce(ctx context.Context, id ID, from uint64, give func([]byte, ID) error) error {
 	var there [][]byte
 	var at store.Version
-	ended := false
+	ended, conversation := false, id
 	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) error {
 		at = s.Version()
 		h, err := load(s, id)
@@ -113,6 +162,9 @@ func (e *Engine) followOnce(ctx context.Context, id ID, from uint64, give func([
 			return err
 		}
 		ended = h.rec.State != Running
+		if h.rec.Root != "" {
+			conversation = h.rec.Root
+		}
 		for item, err := range s.Scan(events.Prefix(string(id)), events.Key(string(id), store.Number(from))) {
 			if err != nil {
 				return err
@@ -125,7 +177,7 @@ func (e *Engine) followOnce(ctx context.Context, id ID, from uint64, give func([
 		return err
 	}
 	for _, value := range there {
-		if err := give(value); err != nil {
+		if err := give(value, conversation); err != nil {
 			return err
 		}
 	}
@@ -140,7 +192,7 @@ func (e *Engine) followOnce(ctx context.Context, id ID, from uint64, give func([
 			if w.Deleted {
 				continue
 			}
-			if err := give(w.Value); err != nil {
+			if err := give(w.Value, conversation); err != nil {
 				return err
 			}
 		}
@@ -164,10 +216,15 @@ func (e *Engine) Get(ctx context.Context, p auth.Principal, id ID) (Run, error) 
 		out = h.rec.run(e.agents[h.rec.Agent])
 		var err error
 		if h.rec.State == Done {
-			out.Result, err = e.final(ctx, id, h.rec.NextSeq-1)
+			if out.Result, err = e.final(ctx, id, h.rec.NextSeq-1); err == nil {
+				out.Result, err = e.release(ctx, p, out.Agent, KindFinal, out.Result)
+			}
 		}
 		return guard.Outcome{Status: guard.StatusOK}, err
 	})
+	if err == nil {
+		err = e.asked(ctx, p, &out)
+	}
 	if err != nil {
 		return Run{}, err
 	}
@@ -225,6 +282,9 @@ func (e *Engine) List(ctx context.Context, p auth.Principal, before ID, limit in
 		})
 		return guard.Outcome{Status: guard.StatusOK, Usage: map[string]int64{"rows": int64(len(out))}}, err
 	})
+	if err == nil {
+		err = e.asked(ctx, p, pointers(out)...)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -237,6 +297,9 @@ func (r record) run(a *Agent) Run {
 	out := Run{
 		ID: r.ID, Agent: r.Agent, Version: r.Version, Owner: r.Owner.ID, State: r.State,
 		Started: r.Started, Ended: r.Ended, Error: r.Error, Cost: r.Cost, input: r.Input,
+	}
+	if out.Conversation = r.Root; r.Root == "" {
+		out.Conversation = r.ID
 	}
 	if a != nil && r.Next < len(a.Steps) {
 		out.Step = a.Steps[r.Next].name

@@ -18,7 +18,7 @@ import (
 const (
 	runs    store.Space = "H/run/"       // id -> record
 	steps   store.Space = "H/run-step/"  // id, number -> stepRecord
-	byOwner store.Space = "H/run-owner/" // owner kind, owner id, run id -> nothing
+	byOwner store.Space = "H/run-owner/" // owner kind, owner id, run id -> the first run of its conversation
 	starts  store.Space = "S/run-start/" // owner kind, owner id, idempotency key -> run id
 	leases  store.Space = "S/run-lease/" // id -> lease; there while the run is running
 	events  store.Space = "S/run-event/" // id, number -> Event
@@ -42,6 +42,7 @@ type record struct {
 	Ended    time.Time `cbor:"ended"`
 	Error    string    `cbor:"error"`
 	Cost     int64     `cbor:"cost"`
+	Root     ID        `cbor:"root,omitempty"` // the conversation that it is a turn of; "" = one of its own
 	leftover map[string]cbor.RawMessage
 }
 
@@ -54,14 +55,15 @@ type owner struct {
 	Scopes  []string    `cbor:"scopes"`
 	Sources []string    `cbor:"sources"`
 	Session string      `cbor:"session,omitempty"` // a person's: the run ends with it
+	Groups  []string    `cbor:"groups,omitempty"`
 }
 
 func ownerOf(p auth.Principal) owner {
-	return owner{p.Kind, p.ID, p.Name, p.Roles, p.Scopes, p.Sources, p.Session}
+	return owner{p.Kind, p.ID, p.Name, p.Roles, p.Scopes, p.Sources, p.Session, p.Groups}
 }
 
 func (o owner) principal() auth.Principal {
-	return auth.Principal{Kind: o.Kind, ID: o.ID, Name: o.Name, Roles: o.Roles, Scopes: o.Scopes, Sources: o.Sources, Session: o.Session}
+	return auth.Principal{Kind: o.Kind, ID: o.ID, Name: o.Name, Roles: o.Roles, Scopes: o.Scopes, Sources: o.Sources, Session: o.Session, Groups: o.Groups}
 }
 
 // stepRecord is a step that is done.

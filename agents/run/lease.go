@@ -9,14 +9,12 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
-// A lease makes one worker at a time of all the nodes' processes. Its life is
-// measured, never compared: whoever would take over waits until it has stood
-// unchanged for its whole TTL by one monotonic clock, and its worker stops at
-// two thirds of that, counted from when it sent the last renewal that succeeded.
-// So no wall clock matters, two workers are not at a step together, and one that
-// comes back from a long pause cannot commit.
+// A lease makes one worker at a time of all the nodes' processes (package
+// store/lease says how); one that comes back from a long pause cannot commit, since
+// every commit checks it.
 const (
 	renewals = 4 // in a lease's life
 	looks    = 6 // for leases to take over, in a lease's life
@@ -28,9 +26,6 @@ var errLost = errors.New("another worker may have taken the run over")
 func (e *Engine) newLease(epoch uint64) lease {
 	return lease{V: recordVersion, Node: e.cfg.Node, Boot: e.boot, Epoch: epoch, TTL: e.cfg.Lease}
 }
-
-// sure is for how long after it was sent a renewal makes its worker the only one.
-func (l lease) sure() time.Duration { return l.TTL * 2 / 3 }
 
 // keeper keeps a worker's lease while it does a step.
 type keeper struct {
@@ -47,7 +42,7 @@ type keeper struct {
 func (w *worker) keep(ctx context.Context) (context.Context, *keeper) {
 	k := &keeper{w: w}
 	ctx, k.end = context.WithCancelCause(ctx)
-	k.lapse = time.AfterFunc(w.h.lease.sure()-time.Since(w.h.since), k.lose)
+	k.lapse = time.AfterFunc(leasing.Sure(w.h.lease.TTL)-time.Since(w.h.since), k.lose)
 	var life context.Context
 	life, k.stop = context.WithCancel(w.e.ctx)
 	k.work.Go(func() { k.renew(life) })
@@ -79,7 +74,7 @@ func (k *keeper) renew(ctx context.Context) {
 		switch at, err := k.w.rewrite(k.w.h.lease); {
 		case err == nil:
 			k.w.h.leaseAt, k.w.h.since = at, sent
-			k.lapse.Reset(k.w.h.lease.sure() - time.Since(sent))
+			k.lapse.Reset(leasing.Sure(k.w.h.lease.TTL) - time.Since(sent))
 		case errors.Is(err, store.ErrBusy):
 			// it was not written; there is time for another try
 		default:
@@ -100,31 +95,8 @@ func (w *worker) rewrite(l lease) (store.Version, error) {
 	key := leases.Key(string(w.h.rec.ID))
 	tx.Check(key, w.h.leaseAt)
 	tx.Put(key, value)
-	res, err := w.e.insist(w.e.ctx, tx)
+	res, err := leasing.Insist(w.e.ctx, w.e.cfg.Store, tx)
 	return res.Version, err
-}
-
-// insist applies a transaction until its outcome is known or the context ends:
-// after an unknown one the same transaction is sent again.
-func (e *Engine) insist(ctx context.Context, tx *store.Tx) (store.Result, error) {
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		res, err := e.cfg.Store.Apply(ctx, tx)
-		if !errors.Is(err, store.ErrUnknown) || !wait(ctx, pause) {
-			return res, err
-		}
-	}
-}
-
-// wait returns false when the context ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // giveBack lets another node go on at once with a run that this one, which is

@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard/guardtest"
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 	"github.com/cloister-os/cloister/store/storetest"
 )
 
@@ -49,7 +50,7 @@ func (s *slow) agent() Agent {
 			s.mu.Lock()
 			long := s.long
 			s.mu.Unlock()
-			wait(ctx, long)
+			leasing.Wait(ctx, long)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.stints = append(s.stints, stint{from, time.Now()})
@@ -134,6 +135,7 @@ func TestANodeThatIsCutOffLosesItsRunToOneOther(t *testing.T) {
 				break
 			}
 		}
+		synctest.Wait() // the step is at work, not only begun
 		cut := time.Now()
 		n[0].store.Cut()
 		s.mu.Lock()
@@ -144,7 +146,7 @@ func TestANodeThatIsCutOffLosesItsRunToOneOther(t *testing.T) {
 			t.Errorf("it took %v, with leases of %v", took, n[1].cfg.Lease)
 		}
 		if got := len(s.seen()); got != 2 {
-			t.Errorf("the step was begun %d times", got)
+			t.Errorf("the step was begun %d times: %v", got, s.seen())
 		}
 		s.apart(t)
 		n[0].store.Join()
@@ -270,15 +272,16 @@ func (f *forgetful) Apply(ctx context.Context, tx *store.Tx) (store.Result, erro
 			copied.Add(op.Key, op.Delta, op.Limit, op.Window)
 		}
 	}
+	f.lost.Add(1) // before: what is applied is seen at once, by who counts too
 	res, err := f.Store.Apply(ctx, copied)
 	if err != nil {
+		f.lost.Add(-1)
 		tx.Done(res, err)
 		return res, err
 	}
 	f.mu.Lock()
 	f.done[tx] = res
 	f.mu.Unlock()
-	f.lost.Add(1)
 	tx.Done(store.Result{}, store.ErrUnknown)
 	return store.Result{}, store.ErrUnknown
 }

@@ -22,8 +22,11 @@ func (e *Engine) prune(ctx context.Context) error {
 		if err := e.forgetRun(ctx, r); err != nil {
 			return fmt.Errorf("forget run %s: %w", r.ID, err)
 		}
+		if err := e.forgetEmpty(ctx, r); err != nil {
+			return fmt.Errorf("forget the conversation of run %s: %w", r.ID, err)
+		}
 	}
-	return nil
+	return e.finishDeletes(ctx)
 }
 
 // old lists ended runs that are to be forgotten, the oldest first: IDs begin

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,13 +58,13 @@ func (e *Engine) sweep(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, id := range dead {
+	for _, id := range slices.Sorted(maps.Keys(dead)) { // the oldest first
 		select {
 		case e.places <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		w, err := e.takeOver(ctx, id)
+		w, err := e.takeOver(ctx, id, dead[id])
 		if w == nil || err != nil {
 			e.forget(id)
 			e.leave()
@@ -76,10 +78,10 @@ func (e *Engine) sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// dead lists the runs whose worker is gone.
-func (e *Engine) dead(ctx context.Context) ([]ID, error) {
-	var dead []ID
-	seen := map[ID]sighting{}
+// dead are the runs whose worker is gone, with the version of the lease that it left.
+func (e *Engine) dead(ctx context.Context) (map[ID]store.Version, error) {
+	dead := map[ID]store.Version{}
+	there := map[string]bool{}
 	err := e.cfg.Store.View(ctx, store.Local, func(s store.Snapshot) error {
 		for item, err := range s.Scan(leases.Prefix(), "") {
 			if err != nil {
@@ -94,19 +96,20 @@ func (e *Engine) dead(ctx context.Context) ([]ID, error) {
 				return fmt.Errorf("lease %q: %w", item.Key, err)
 			}
 			id := ID(parts[0])
-			if e.gone(id, l, item.Version, seen) {
-				dead = append(dead, id)
+			there[parts[0]] = true
+			if e.gone(id, l, item.Version) {
+				dead[id] = item.Version
 			}
 		}
 		return nil
 	})
-	e.mu.Lock()
-	e.seen = seen
-	e.mu.Unlock()
+	if err == nil {
+		e.seen.Keep(there)
+	}
 	return dead, err
 }
 
-func (e *Engine) gone(id ID, l lease, v store.Version, seen map[ID]sighting) bool {
+func (e *Engine) gone(id ID, l lease, v store.Version) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if l.Node == e.cfg.Node {
@@ -116,22 +119,18 @@ func (e *Engine) gone(id ID, l lease, v store.Version, seen map[ID]sighting) boo
 	if l.TTL == 0 {
 		return true // given back
 	}
-	last, ok := e.seen[id]
-	if !ok || last.version != v {
-		last = sighting{v, time.Now()}
-	}
-	seen[id] = last
-	return time.Since(last.since) > l.TTL
+	return e.seen.Dead(string(id), v, l.TTL)
 }
 
 // takeOver makes this process the run's worker, or ends the run when it cannot
-// go on. A nil worker means that there is nothing left to do.
-func (e *Engine) takeOver(ctx context.Context, id ID) (*worker, error) {
+// go on. A nil worker means that there is nothing left to do. The lease must still be
+// the one that was found dead: another node may have taken the run over since.
+func (e *Engine) takeOver(ctx context.Context, id ID, lease store.Version) (*worker, error) {
 	h, err := e.load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if h.rec.State != Running {
+	if h.rec.State != Running || h.leaseAt != lease {
 		return nil, nil
 	}
 	a := e.agents[h.rec.Agent]

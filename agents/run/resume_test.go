@@ -46,6 +46,20 @@ func (f *failingStore) Apply(ctx context.Context, tx *store.Tx) (store.Result, e
 	return store.Result{}, errKilled
 }
 
+// abandoned starts a run of the agent whose process dies after n commits.
+func abandoned(t *testing.T, n int64, a Agent, input any) (store.Store, *Engine, ID) {
+	t.Helper()
+	st := storetest.NewModel(nil)
+	dying := killAfter(st, n, false)
+	first := engine(t, dying, &openDoor{st: st}, a)
+	id, err := first.Start(t.Context(), ann, a.Name, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-dying.dead
+	return st, first, id
+}
+
 // A kill at every commit, before it is applied or after it is applied and
 // before the process hears of it.
 func TestAKillBetweenAnyTwoStepsLosesNothing(t *testing.T) {
@@ -126,14 +140,8 @@ func TestAStaleWorkerCannotCommit(t *testing.T) {
 
 func TestTheLeaseOfAnotherNodeIsTakenOnlyWhenItIsSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st, c := storetest.NewModel(nil), &tally{}
-		dying := killAfter(st, 1, false)
-		first := engine(t, dying, &openDoor{st: st}, three(&tally{}))
-		id, err := first.Start(t.Context(), ann, "three", words{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-dying.dead
+		c := &tally{}
+		st, first, id := abandoned(t, 1, three(&tally{}), words{})
 		other := engine(t, st, &openDoor{st: st}, three(c))
 		other.cfg.Node = "n2"
 		ctx, cancel := context.WithCancel(t.Context())
@@ -150,6 +158,42 @@ func TestTheLeaseOfAnotherNodeIsTakenOnlyWhenItIsSilent(t *testing.T) {
 		cancel()
 		first.Close()
 		other.Close()
+	})
+}
+
+// Two nodes find the same lease dead. Whoever comes second finds a living one in its
+// place and leaves the run alone: it may not take it from who has just begun.
+func TestARunThatWasTakenOverMeanwhileIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, first, id := abandoned(t, 1, three(&tally{}), words{})
+		var nodes []*Engine
+		for _, name := range []string{"n2", "n3"} {
+			e := engine(t, st, &openDoor{st: st}, three(&tally{}))
+			e.cfg.Node = name
+			if _, err := e.dead(t.Context()); err != nil { // its clock for this lease begins
+				t.Fatal(err)
+			}
+			nodes = append(nodes, e)
+		}
+		time.Sleep(2 * first.cfg.Lease)
+		var found [2]store.Version
+		for i, e := range nodes {
+			dead, err := e.dead(t.Context())
+			if err != nil || dead[id] == 0 {
+				t.Fatalf("dead: %v, %v", dead, err)
+			}
+			found[i] = dead[id]
+		}
+		taken, err := nodes[0].takeOver(t.Context(), id, found[0])
+		if taken == nil || err != nil {
+			t.Fatalf("%v, %v", taken, err)
+		}
+		if w, err := nodes[1].takeOver(t.Context(), id, found[1]); w != nil || err != nil {
+			t.Errorf("the second took it from the first: %v, %v", w, err)
+		}
+		for _, e := range append(nodes, first) {
+			e.Close()
+		}
 	})
 }
 
@@ -181,18 +225,12 @@ func TestALongStepKeepsItsLease(t *testing.T) {
 }
 
 func TestAnUnsafeStepIsNeverDoneAgain(t *testing.T) {
-	st, c := storetest.NewModel(nil), &tally{}
+	c := &tally{}
 	agent := Agent{Name: "send", Revision: "1", Steps: []Step{Func("mail", Unsafe, func(context.Context, *Call) (int, error) {
 		c.add("mail")
 		return 0, nil
 	})}}
-	dying := killAfter(st, 1, false)
-	first := engine(t, dying, &openDoor{st: st}, agent)
-	id, err := first.Start(t.Context(), ann, "send", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-dying.dead
+	st, _, id := abandoned(t, 1, agent, nil)
 	second := engine(t, st, &openDoor{st: st}, agent)
 	go second.Resume(t.Context())
 	evs := hear(t, second, ann, id, 0)

@@ -14,12 +14,16 @@
 // Nothing is replayed: the journal holds each step's result, and the next step
 // reads it from there. Large results are blobs.
 //
+// Runs of one owner in a row are a conversation: a run can read what the turns
+// before it left, and nobody but the owner can find, change or delete it.
+//
 // It may import store and auth, and nothing else of Cloister.
 package run
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -39,19 +43,28 @@ const (
 
 // Run is what is known of a run.
 type Run struct {
-	ID      ID
-	Agent   string // the agent's name
-	Version string // the digest of the agent's version that this run is pinned to
-	Owner   string // the ID of the principal that started it
-	State   State
-	Step    string // the step being done, or the one it ended in
-	Started time.Time
-	Ended   time.Time       // zero while running
-	Error   string          // one line, when failed
-	Cost    int64           // nano-dollars charged by the steps so far
-	Result  json.RawMessage // the last step's result, when done
+	ID ID
+	// Conversation is the ID of its first run, which is this one's when it was
+	// started outside of any other.
+	Conversation ID
+	Agent        string // the agent's name
+	Version      string // the digest of the agent's version that this run is pinned to
+	Owner        string // the ID of the principal that started it
+	State        State
+	Step         string // the step being done, or the one it ended in
+	Started      time.Time
+	Ended        time.Time       // zero while running
+	Error        string          // one line, when failed
+	Cost         int64           // nano-dollars charged by the steps so far
+	Result       json.RawMessage // the last step's result, when done
 
 	input []byte
+}
+
+// Restate changes what Input decodes, in this copy of what is known.
+func (r *Run) Restate(v any) (err error) {
+	r.input, err = encode(v)
+	return err
 }
 
 // Input decodes what the run was started with.
@@ -75,5 +88,8 @@ var (
 	ErrEnded     = errors.New("the run has already ended")
 	ErrCancelled = errors.New("cancelled")
 	ErrTooLong   = errors.New("the run took longer than it may")
+	ErrTurn      = errors.New("the question before is still being worked on: wait for its answer, or stop it")
+	ErrFull      = fmt.Errorf("the conversation has %d questions already, which is as many as it may have: begin another", MaxTurns)
+	ErrMany      = fmt.Errorf("there are %d conversations of more than one question already: delete some", MaxConversations)
 	ErrInDoubt   = errors.New("the step may or may not have happened before the node stopped; look before starting it again")
 )

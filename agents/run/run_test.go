@@ -45,7 +45,7 @@ func (d *openDoor) Finish(tx *store.Tx, _ *guard.Permit, out guard.Outcome) erro
 }
 
 func (d *openDoor) Do(ctx context.Context, req guard.Request, act func(context.Context, *guard.Permit) (guard.Outcome, error)) error {
-	if req.Action == auth.RunRead && req.Resource.Attrs["owner"] != req.Principal.ID {
+	if req.Action == auth.RunRead && req.Resource.Attrs["owner"] != req.Principal.Root().ID {
 		return &auth.DeniedError{Action: req.Action}
 	}
 	_, err := act(ctx, nil)

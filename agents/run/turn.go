@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // turn is one transaction of a run in the making: how one step ended, how the
@@ -123,7 +124,7 @@ func (t *turn) commit(ctx context.Context) (held, error) {
 		t.tx.Delete(key)
 	}
 	t.h.since = time.Now()
-	res, err := t.e.insist(ctx, t.tx)
+	res, err := leasing.Insist(ctx, t.e.cfg.Store, t.tx)
 	t.h.leaseAt = res.Version
 	return t.h, err
 }

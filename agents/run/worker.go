@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
+	leasing "github.com/cloister-os/cloister/store/lease"
 )
 
 // worker does the steps of one run, one after the other.
@@ -46,6 +47,7 @@ func (w *worker) step(ctx context.Context) error {
 		run: w.h.rec.ID, step: w.current().name, permit: w.permit,
 		principal: w.agent.principal(w.h.rec.Owner.principal()),
 		input:     w.h.rec.Input, results: w.results, room: MaxEvents - MaxSteps - int(w.h.rec.NextSeq),
+		earlier: w.earlier, result: w.earlierResult,
 	}
 	m, err := w.do(ctx, call)
 	end := func(ctx context.Context) error { return w.succeed(ctx, call, m) }
@@ -77,7 +79,7 @@ func (w *worker) settle(end func(context.Context) error) error {
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		err := end(ctx)
-		if !errors.Is(err, store.ErrBusy) || !wait(ctx, pause) {
+		if !errors.Is(err, store.ErrBusy) || !leasing.Wait(ctx, pause) {
 			return err
 		}
 	}
