@@ -56,6 +56,8 @@ type Fleet struct {
 	mu        sync.Mutex
 	here      map[string]bool    // models that this node's engine holds as the registry has them
 	importing map[string]int     // models that are being imported here: not to be touched
+	removing  string             // the model that Run is removing: not to be imported yet
+	removed   *sync.Cond         // tells that removing has changed
 	failures  map[string]setback // models whose pull failed
 	next      int                // which node is asked first
 }
@@ -77,10 +79,12 @@ func New(c Config) (*Fleet, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Fleet{
+	f := &Fleet{
 		Engine: c.Engine, cfg: c, wake: make(chan struct{}, 1), here: map[string]bool{}, importing: map[string]int{},
 		failures: map[string]setback{},
-	}, nil
+	}
+	f.removed = sync.NewCond(&f.mu)
+	return f, nil
 }
 
 // OpenLocal implements exchange.Source: the files of this node's models.

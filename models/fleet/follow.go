@@ -349,17 +349,36 @@ func (f *Fleet) removeOthers(ctx context.Context, wanted []registry.Model) error
 		return err
 	}
 	for _, name := range mine {
-		f.mu.Lock()
-		busy := f.importing[name] > 0
-		f.mu.Unlock()
-		if busy || slices.ContainsFunc(wanted, func(m registry.Model) bool { return m.Name == name }) {
+		if named(wanted, name) || !f.mayRemove(name) {
 			continue
 		}
-		if err := f.remove(ctx, name); err != nil {
+		now, err := f.cfg.Registry.Wanted(ctx) // it may have been imported since
+		if err == nil && !named(now, name) {
+			err = f.remove(ctx, name)
+		}
+		f.mayRemove("")
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func named(all []registry.Model, name string) bool {
+	return slices.ContainsFunc(all, func(m registry.Model) bool { return m.Name == name })
+}
+
+// mayRemove says that a model is being removed, "" that none is, and reports false
+// when it is being imported.
+func (f *Fleet) mayRemove(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.importing[name] > 0 {
+		return false
+	}
+	f.removing = name
+	f.removed.Broadcast()
+	return true
 }
 
 func (f *Fleet) remove(ctx context.Context, name string) error {

@@ -17,9 +17,13 @@ const (
 )
 
 // Importing says that a model is being imported on this node, so that Run leaves
-// it alone until done is called.
+// it alone until done is called. When Run is just removing what an earlier import
+// left, it waits for that: else the new model would be removed for the old one.
 func (f *Fleet) Importing(name string) (done func()) {
 	f.mu.Lock()
+	for name != "" && f.removing == name {
+		f.removed.Wait()
+	}
 	f.importing[name]++
 	f.mu.Unlock()
 	return func() {
