@@ -10,58 +10,78 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
 
 const (
-	runsOnPage       = 25
+	talksOnPage      = 25
 	maxQuestionRunes = 2000
+	maxTitleRunes    = 200
 )
 
 func (u *pages) askForm(w http.ResponseWriter, r *http.Request) error {
+	if err := u.needs(r.Context(), who(r), auth.Ask, auth.TheSystem); err != nil {
+		return err
+	}
 	return u.askPage(w, r, http.StatusOK, short(r.URL.Query().Get("q"), maxQuestionRunes), nil)
 }
 
 func (u *pages) askPage(w http.ResponseWriter, r *http.Request, code int, question string, n *view.Notice) error {
-	recent, err := u.Runs.Recent(r.Context(), who(r), r.URL.Query().Get("before"), runsOnPage)
+	if n == nil && r.URL.Query().Has("deleted") {
+		n = &view.Notice{Tone: view.OK, Title: "The conversation is deleted", Text: remains}
+	}
+	before := r.URL.Query().Get("before")
+	list := view.Talks{Search: short(strings.TrimSpace(r.URL.Query().Get("title")), maxTitleRunes), Newer: before != ""}
+	var err error
+	var older string
+	list.List, older, err = u.Talks.List(r.Context(), who(r), list.Search, before, talksOnPage)
 	if !unseen(&err) && err != nil {
 		return err
+	}
+	if older != "" {
+		q := url.Values{"before": {older}}
+		if list.Search != "" {
+			q.Set("title", list.Search)
+		}
+		list.Older = "/ask?" + q.Encode()
 	}
 	sources, err := u.Sources.List(r.Context(), who(r))
 	if !unseen(&err) && err != nil {
 		return err
 	}
-	older := ""
-	if len(recent) == runsOnPage {
-		older = "/ask?before=" + url.QueryEscape(recent[len(recent)-1].ID)
-	}
-	return show(w, r, code, view.AskPage(u.frame(r, "ask", "Ask"), question, try(sources), recent, older, n))
+	return show(w, r, code, view.AskPage(u.frame(r, "ask", "Ask"), question, try(sources), list, n))
 }
 
-// ask starts a run and leads to its page, which follows it.
+// ask starts a run and leads to its conversation, which follows it.
 func (u *pages) ask(w http.ResponseWriter, r *http.Request) error {
 	if err := readForm(r); err != nil {
 		return err
 	}
-	question := strings.Join(strings.Fields(r.PostFormValue("question")), " ")
+	question, talk := strings.Join(strings.Fields(r.PostFormValue("question")), " "), field(r, "talk")
 	err := checkQuestion(question)
 	id := ""
 	if err == nil {
-		id, err = u.Runs.Ask(r.Context(), who(r), onceFor(field(r, "once"), question), question)
+		id, err = u.Runs.Ask(r.Context(), who(r), onceFor(field(r, "once"), talk+"\n"+question), talk, question)
 	}
 	if wrong, n, ok := wrongInput(err); ok {
 		if n == nil {
 			n = &view.Notice{Tone: view.Bad, Title: wrong["question"]}
 			question = ""
 		}
+		if talk != "" {
+			return u.talkPage(w, r, http.StatusUnprocessableEntity, talk, question, n)
+		}
 		return u.askPage(w, r, http.StatusUnprocessableEntity, question, n)
 	}
 	if err != nil {
 		return err
 	}
-	return goTo(w, r, "/ask/"+url.PathEscape(id))
+	return goTo(w, r, talkURL(id)+"#now")
 }
+
+func talkURL(id string) string { return "/ask/" + url.PathEscape(id) }
 
 // onceFor names this question on this rendering of the form.
 func onceFor(once, question string) string {
@@ -80,18 +100,6 @@ func checkQuestion(question string) error {
 		return &InputError{Text: "The question is too long: at most 2000 characters."}
 	}
 	return checkNoSecret("question", question)
-}
-
-func (u *pages) run(w http.ResponseWriter, r *http.Request) error {
-	run, err := u.Runs.Get(r.Context(), who(r), r.PathValue("run"))
-	if err != nil {
-		return err
-	}
-	p := u.frame(r, "ask", short(run.Question, 60), "live.js")
-	if run.Running {
-		p.Refresh = 1
-	}
-	return show(w, r, http.StatusOK, view.RunPage(p, run))
 }
 
 func (u *pages) runEvents(w http.ResponseWriter, r *http.Request) error {
@@ -133,6 +141,12 @@ func runWords(run view.Run) string {
 		return "The run failed: " + run.Failed
 	case run.Answer == nil:
 		return "The run has ended"
+	case run.Answer.Outcome == view.Kept, run.Answer.Outcome == view.FromMemory:
+		var b strings.Builder
+		for _, m := range run.Answer.Memories {
+			b.WriteString(m.Sentence + " ")
+		}
+		return strings.TrimSpace(b.String())
 	case run.Answer.Outcome == view.Answered:
 		var b strings.Builder
 		for _, s := range run.Answer.Spans {

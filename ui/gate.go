@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/directory"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -102,6 +104,12 @@ func (u *pages) signIn(w http.ResponseWriter, r *http.Request) error {
 		f.User = "" // not even back to the page
 		f.Notice = &view.Notice{Tone: view.Bad, Title: "That was an API key", Text: "People sign in with a name and a password. Replace the key, for it may have been seen."}
 		return show(w, r, http.StatusUnprocessableEntity, view.SignIn(u.frame(r, "", "Sign in"), f))
+	case errors.Is(err, people.ErrNoRole): // the password was right
+		f.Notice = &view.Notice{Tone: view.Warn, Title: "You have no role here yet", Text: Sentence(err)}
+		return show(w, r, http.StatusForbidden, view.SignIn(u.frame(r, "", "Sign in"), f))
+	case errors.Is(err, directory.ErrNoAnswer):
+		f.Notice = &view.Notice{Tone: view.Warn, Title: "The directory does not answer", Text: "Try again in a moment, or sign in with a local account."}
+		return show(w, r, http.StatusServiceUnavailable, view.SignIn(u.frame(r, "", "Sign in"), f))
 	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, session.ErrName):
 		f.Notice = &view.Notice{Tone: view.Bad, Title: "Name or password is wrong"}
 		return show(w, r, http.StatusUnprocessableEntity, view.SignIn(u.frame(r, "", "Sign in"), f))

@@ -15,10 +15,13 @@ func (u *pages) home(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := r.Context(), who(r)
 	var h view.Home
 	var err error
+	if u.noSources(ctx, p) != nil {
+		return u.homeElsewhere(w, r)
+	}
 	if h.Sources, err = u.Sources.List(ctx, p); !unseen(&err) && err != nil {
 		return err
 	}
-	if h.Recent, err = u.Runs.Recent(ctx, p, "", recentOnHome); !unseen(&err) && err != nil {
+	if h.Recent, _, err = u.Talks.List(ctx, p, "", "", recentOnHome); !unseen(&err) && err != nil {
 		return err
 	}
 	if u.May(ctx, p, auth.AuditRead, auth.AuditLog) {
@@ -34,7 +37,22 @@ func (u *pages) home(w http.ResponseWriter, r *http.Request) error {
 		h.Models = models.List
 	}
 	h.Try = try(h.Sources)
+	h.Manage = u.manages(r)
 	h.Steps = steps(h, u.isAdministrator(p))
+	return show(w, r, http.StatusOK, view.HomePage(u.frame(r, "home", "Home"), h))
+}
+
+// homeElsewhere is home for whoever neither asks nor connects anything, such as
+// an auditor or an operator: what there is for them to do.
+func (u *pages) homeElsewhere(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := r.Context(), who(r)
+	h := view.Home{Elsewhere: true}
+	if u.May(ctx, p, auth.AuditRead, auth.AuditLog) {
+		var err error
+		if h.Log, err = u.Records.Log(ctx, p); !unseen(&err) && err != nil {
+			return err
+		}
+	}
 	return show(w, r, http.StatusOK, view.HomePage(u.frame(r, "home", "Home"), h))
 }
 

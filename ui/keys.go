@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -24,6 +25,9 @@ func (u *pages) keys(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (u *pages) keyForm(w http.ResponseWriter, r *http.Request) error {
+	if err := u.needs(r.Context(), who(r), auth.KeyManage, auth.TheSystem); err != nil {
+		return err
+	}
 	return u.keyPage(w, r, http.StatusOK, KeySpec{Scopes: []string{"ask"}, TTL: 90 * day}, nil, nil)
 }
 

@@ -110,14 +110,36 @@ func (u *pages) hidden(ctx context.Context, p auth.Principal) (out []string) {
 		on     auth.Resource
 	}{
 		{"models", auth.ModelList, auth.TheSystem}, {"audit", auth.AuditRead, auth.AuditLog},
-		{"policies", auth.PolicyRead, auth.TheSystem}, {"keys", auth.KeyManage, auth.TheSystem},
-		{"nodes", auth.ClusterRead, auth.TheSystem},
+		{"directories", auth.DirectoryManage, auth.TheSystem}, {"policies", auth.PolicyRead, auth.TheSystem}, {"keys", auth.KeyManage, auth.TheSystem},
+		{"nodes", auth.ClusterRead, auth.TheSystem}, {"ask", auth.Ask, auth.TheSystem}, {"access", auth.AccessRead, auth.TheSystem},
+		{"memory", auth.MemoryRead, auth.Memory("own", p.ID)},
 	} {
 		if !u.May(ctx, p, s.action, s.on) {
 			out = append(out, s.name)
 		}
 	}
+	if u.noSources(ctx, p) != nil {
+		out = append(out, "sources")
+	}
 	return out
+}
+
+// noSources refuses the pages of the sources to whoever neither asks about them
+// nor looks after any: an auditor, an operator.
+func (u *pages) noSources(ctx context.Context, p auth.Principal) error {
+	if u.May(ctx, p, auth.Ask, auth.TheSystem) || u.May(ctx, p, auth.SourceManage, auth.Source("*")) {
+		return nil
+	}
+	return u.needs(ctx, p, auth.Ask, auth.TheSystem)
+}
+
+// needs refuses a page on which somebody could do nothing. What is done there
+// passes the guard itself.
+func (u *pages) needs(ctx context.Context, p auth.Principal, a auth.Action, on auth.Resource) error {
+	if u.May(ctx, p, a, on) {
+		return nil
+	}
+	return &auth.DeniedError{Action: a}
 }
 
 // cookie is a cookie's value if it is one of those allowed.

@@ -36,8 +36,9 @@ func (e *InputError) Error() string { return e.Text }
 type Sources interface {
 	List(ctx context.Context, p auth.Principal) ([]view.Source, error)
 	Get(ctx context.Context, p auth.Principal, name string) (view.Source, error)
-	// Add connects a system (kind "git" or "files") and begins its first sync.
-	Add(ctx context.Context, p auth.Principal, kind, name, path string) error
+	// Add connects a system (kind "git" or "files") for an audience and begins its
+	// first sync.
+	Add(ctx context.Context, p auth.Principal, kind, name, path string, audience []string) error
 	Remove(ctx context.Context, p auth.Principal, name string) error
 	// Sync begins a sync and does not wait for it.
 	Sync(ctx context.Context, p auth.Principal, name string) error
@@ -45,16 +46,77 @@ type Sources interface {
 	Watch(ctx context.Context, p auth.Principal, name string) iter.Seq2[view.Source, error]
 }
 
+// Access is who may read which source. Whoever manages access sees it whether or
+// not they may read the source.
+type Access interface {
+	List(ctx context.Context, p auth.Principal) (view.Access, error)
+	Get(ctx context.Context, p auth.Principal, source string) (view.SourceAccess, error)
+	// Groups are the groups whose names are known, for whoever may see them.
+	Groups(ctx context.Context, p auth.Principal) ([]view.Choice, error)
+	// Set says anew who may read a source.
+	Set(ctx context.Context, p auth.Principal, source string, audience []string) error
+}
+
+// DirectorySpec is how to reach and read a directory.
+type DirectorySpec struct {
+	Name                                                string
+	Servers                                             []string
+	CA, BindDN, Password, Base, GroupBase, Kind, Filter string
+}
+
+// Directories are what people sign in by, beside local accounts. A report is nil
+// when no step was made.
+type Directories interface {
+	List(ctx context.Context, p auth.Principal) ([]view.Directory, error)
+	// Add walks the connection and joins the directory when that ends well.
+	Add(ctx context.Context, p auth.Principal, s DirectorySpec) (*view.DirectoryReport, error)
+	Test(ctx context.Context, p auth.Principal, s DirectorySpec, person string) (*view.DirectoryReport, error)
+	TestJoined(ctx context.Context, p auth.Principal, name, person string) (*view.DirectoryReport, error)
+	Remove(ctx context.Context, p auth.Principal, name string) error
+	// Groups lists groups whose name contains the text, and whether there are more.
+	Groups(ctx context.Context, p auth.Principal, name, text string) ([]view.DirectoryGroup, bool, error)
+	Grant(ctx context.Context, p auth.Principal, name, group, role string) error
+	Revoke(ctx context.Context, p auth.Principal, name, group, role string) error
+}
+
 // Runs are questions and what became of them.
 type Runs interface {
-	// Ask starts a run and returns its id without waiting for it. A form that is
-	// sent again, because nobody answered, has the same once and starts no other.
-	Ask(ctx context.Context, p auth.Principal, once, question string) (string, error)
-	Get(ctx context.Context, p auth.Principal, id string) (view.Run, error)
-	// Recent lists the principal's own runs before one of them ("" = newest).
-	Recent(ctx context.Context, p auth.Principal, before string, limit int) ([]view.Run, error)
+	// Ask starts a run, as the next turn of a conversation when talk names one, and
+	// returns the conversation's id without waiting for the run. A form that is sent
+	// again, because nobody answered, has the same once and starts no other.
+	Ask(ctx context.Context, p auth.Principal, once, talk, question string) (string, error)
 	// Watch yields the run as it is and then whenever it changes, until it ends.
 	Watch(ctx context.Context, p auth.Principal, id string) iter.Seq2[view.Run, error]
+	Stop(ctx context.Context, p auth.Principal, id string) error
+}
+
+// Talks are the principal's own conversations.
+type Talks interface {
+	// List lists those with a text in their title, the newest first, before one of
+	// an earlier page ("" = from the newest). older is "" on the last page.
+	List(ctx context.Context, p auth.Principal, title, before string, limit int) (list []view.Talk, older string, err error)
+	// Get is a conversation with its newest turns, or, when before is not 0, those
+	// before that number.
+	Get(ctx context.Context, p auth.Principal, id string, before int) (view.Talk, error)
+	Rename(ctx context.Context, p auth.Principal, id, title string) error
+	Delete(ctx context.Context, p auth.Principal, id string) error
+}
+
+// Memories are what the principal told, and nobody else's.
+type Memories interface {
+	// List tells all, the newest first.
+	List(ctx context.Context, p auth.Principal) ([]view.Memory, error)
+	// Get explains one, with all that was said of the same, the newest first.
+	Get(ctx context.Context, p auth.Principal, id string) (m view.Memory, chain []view.Memory, err error)
+	// Add remembers a fact. A form that is sent again has the same once and adds no
+	// other.
+	Add(ctx context.Context, p auth.Principal, once, text string) error
+	// Edit puts a correction in a memory's place and returns its id.
+	Edit(ctx context.Context, p auth.Principal, id, once, text string) (string, error)
+	Forget(ctx context.Context, p auth.Principal, id string) error // with all before and after it
+	ForgetAll(ctx context.Context, p auth.Principal) error
+	// Undo forgets one memory alone; the one whose place it took is back.
+	Undo(ctx context.Context, p auth.Principal, id string) error
 }
 
 // Cite names cited bytes.
@@ -74,9 +136,16 @@ type Citations interface {
 type RecordQuery struct {
 	view.RecordFilter
 	Since  time.Time // zero = ever
+	Until  time.Time // zero = now
 	Before uint64    // records below this sequence; 0 = from the newest
 	After  uint64    // when not 0: the page that ends just above this sequence
 	Limit  int
+}
+
+// RecordRange is From ≤ sequence < To (0 = to the newest) and Since ≤ time < Until.
+type RecordRange struct {
+	From, To     uint64
+	Since, Until time.Time
 }
 
 // RecordPage is the answer to a RecordQuery.
@@ -93,9 +162,9 @@ type Records interface {
 	Get(ctx context.Context, p auth.Principal, seq uint64) (view.Record, error)
 	// Log tells the log's size and its newest checkpoint. It leaves no record.
 	Log(ctx context.Context, p auth.Principal) (view.Log, error)
-	// Export writes a bundle with the records from ≤ seq < to (0 = all). It writes
-	// nothing before it is permitted.
-	Export(ctx context.Context, p auth.Principal, from, to uint64, w io.Writer) error
+	// Export writes a bundle with the records of a range. It writes nothing before
+	// it is permitted.
+	Export(ctx context.Context, p auth.Principal, r RecordRange, w io.Writer) error
 }
 
 // Models are the models on this node.

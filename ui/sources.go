@@ -1,16 +1,22 @@
 package ui
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/graph"
+	"github.com/cloister-os/cloister/store"
 	"github.com/cloister-os/cloister/ui/view"
 )
 
 func (u *pages) sources(w http.ResponseWriter, r *http.Request) error {
+	if err := u.noSources(r.Context(), who(r)); err != nil {
+		return err
+	}
 	list, err := u.Sources.List(r.Context(), who(r))
 	if err != nil {
 		return err
@@ -19,11 +25,23 @@ func (u *pages) sources(w http.ResponseWriter, r *http.Request) error {
 	if name := r.URL.Query().Get("removed"); name != "" {
 		n = &view.Notice{Tone: view.OK, Title: "Source removed", Text: "Nothing from it appears in answers any more."}
 	}
-	return show(w, r, http.StatusOK, view.SourcesPage(u.frame(r, "sources", "Sources"), list, n))
+	return show(w, r, http.StatusOK, view.SourcesPage(u.frame(r, "sources", "Sources"), list, n, u.manages(r)))
+}
+
+// manages reports whether somebody connects systems.
+func (u *pages) manages(r *http.Request) bool {
+	return u.May(r.Context(), who(r), auth.SourceManage, auth.Source("*"))
 }
 
 func (u *pages) sourceForm(w http.ResponseWriter, r *http.Request) error {
-	f := view.SourceForm{Kind: r.URL.Query().Get("kind")}
+	if err := u.needs(r.Context(), who(r), auth.SourceManage, auth.Source("*")); err != nil {
+		return err
+	}
+	groups, err := u.Access.Groups(r.Context(), who(r))
+	if err != nil {
+		return err
+	}
+	f := view.SourceForm{Kind: r.URL.Query().Get("kind"), Audience: audienceForm(graph.DefaultAudience(), groups)}
 	return show(w, r, http.StatusOK, view.SourceAdd(u.frame(r, "sources", "Add a source"), f))
 }
 
@@ -32,12 +50,20 @@ func (u *pages) sourceAdd(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := view.SourceForm{Kind: field(r, "kind"), Name: field(r, "name"), Path: field(r, "path")}
-	err := checkNoSecret("path", f.Path)
-	if err == nil {
+	audience := audienceOf(r)
+	groups, err := u.Access.Groups(r.Context(), who(r))
+	if err != nil {
+		return err
+	}
+	f.Audience = audienceForm(audience, groups)
+	if err = checkNoSecret("path", f.Path); err == nil {
 		err = checkNoSecret("name", f.Name)
 	}
 	if err == nil {
-		err = u.Sources.Add(r.Context(), who(r), f.Kind, f.Name, f.Path)
+		audience, err = checkedAudience(audience)
+	}
+	if err == nil {
+		err = u.Sources.Add(r.Context(), who(r), f.Kind, f.Name, f.Path, audience)
 	}
 	if wrong, n, ok := wrongInput(err); ok {
 		f.Wrong, f.Notice = wrong, n
@@ -46,7 +72,17 @@ func (u *pages) sourceAdd(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return goTo(w, r, "/sources/"+url.PathEscape(f.Name))
+	return goTo(w, r, u.sourceURL(r, f.Name, ""))
+}
+
+// sourceURL is a source's page, or the one of its readers for whoever manages it
+// and does not read it.
+func (u *pages) sourceURL(r *http.Request, name, query string) string {
+	at := "/sources/"
+	if _, err := u.Sources.Get(r.Context(), who(r), name); errors.Is(err, store.ErrNotFound) {
+		at, query = "/access/", ""
+	}
+	return at + url.PathEscape(name) + query
 }
 
 // checkNoSecret keeps an API key that was pasted in the wrong place from being
@@ -71,7 +107,7 @@ func (u *pages) source(w http.ResponseWriter, r *http.Request) error {
 	if s.Sync != nil && s.Sync.Running {
 		p.Refresh = 3
 	}
-	return show(w, r, http.StatusOK, view.SourcePage(p, s, n))
+	return show(w, r, http.StatusOK, view.SourcePage(p, s, n, u.manages(r)))
 }
 
 func (u *pages) sourceSync(w http.ResponseWriter, r *http.Request) error {
@@ -79,7 +115,7 @@ func (u *pages) sourceSync(w http.ResponseWriter, r *http.Request) error {
 	if err := u.Sources.Sync(r.Context(), who(r), name); err != nil {
 		return err
 	}
-	return goTo(w, r, "/sources/"+url.PathEscape(name)+"?syncing")
+	return goTo(w, r, u.sourceURL(r, name, "?syncing"))
 }
 
 func (u *pages) sourceProgress(w http.ResponseWriter, r *http.Request) error {
@@ -129,7 +165,7 @@ func (u *pages) sourceRemoveForm(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (u *pages) sourceConfirm(w http.ResponseWriter, r *http.Request, code int, n *view.Notice) error {
-	s, err := u.Sources.Get(r.Context(), who(r), r.PathValue("name"))
+	s, err := u.removable(r)
 	if err != nil {
 		return err
 	}
@@ -143,6 +179,18 @@ func (u *pages) sourceConfirm(w http.ResponseWriter, r *http.Request, code int, 
 		},
 		After: "Connecting it again later reads it anew.", Action: at + "/remove", Button: "Remove source", Notice: n,
 	}))
+}
+
+// removable is the source that somebody is about to remove: one that they read,
+// or one that they manage without reading it.
+func (u *pages) removable(r *http.Request) (view.Source, error) {
+	name := r.PathValue("name")
+	s, err := u.Sources.Get(r.Context(), who(r), name)
+	if !errors.Is(err, store.ErrNotFound) || !u.May(r.Context(), who(r), auth.AccessRead, auth.TheSystem) {
+		return s, err
+	}
+	a, err := u.Access.Get(r.Context(), who(r), name)
+	return view.Source{Name: a.Source, Kind: a.Kind, Path: a.Path}, err
 }
 
 func (u *pages) sourceRemove(w http.ResponseWriter, r *http.Request) error {

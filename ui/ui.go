@@ -26,15 +26,19 @@ import (
 
 // Config is what the pages need. All services are required.
 type Config struct {
-	Sessions  Sessions
-	Sources   Sources
-	Runs      Runs
-	Citations Citations
-	Records   Records
-	Models    Models
-	Keys      Keys
-	Policies  Policies
-	Nodes     Nodes
+	Sessions    Sessions
+	Sources     Sources
+	Access      Access
+	Runs        Runs
+	Talks       Talks
+	Memories    Memories
+	Citations   Citations
+	Records     Records
+	Models      Models
+	Keys        Keys
+	Policies    Policies
+	Nodes       Nodes
+	Directories Directories
 
 	Prints   view.Fingerprints // of this installation
 	Node     string            // this node's name
@@ -50,8 +54,8 @@ type Config struct {
 }
 
 func (c Config) valid() error {
-	if c.Sessions == nil || c.Sources == nil || c.Runs == nil || c.Citations == nil ||
-		c.Records == nil || c.Models == nil || c.Keys == nil || c.Policies == nil || c.Nodes == nil {
+	if c.Sessions == nil || c.Sources == nil || c.Access == nil || c.Runs == nil || c.Talks == nil || c.Memories == nil || c.Citations == nil ||
+		c.Records == nil || c.Models == nil || c.Keys == nil || c.Policies == nil || c.Nodes == nil || c.Directories == nil {
 		return errors.New("ui: all services must be given")
 	}
 	return nil
@@ -114,11 +118,29 @@ func (u *pages) routes() http.Handler {
 	closed("GET /sources/{name}/progress", u.sourceProgress)
 	closed("GET /sources/{name}/remove", u.sourceRemoveForm)
 	closed("POST /sources/{name}/remove", u.sourceRemove)
+	closed("GET /access", u.access)
+	closed("GET /access/{name}", u.accessForm)
+	closed("POST /access/{name}", u.accessSave)
 	closed("GET /ask", u.askForm)
 	closed("POST /ask", u.ask)
-	closed("GET /ask/{run}", u.run)
+	closed("GET /ask/{run}", u.talk)
+	closed("POST /ask/{run}/stop", u.stop)
+	closed("GET /ask/{run}/rename", u.renameForm)
+	closed("POST /ask/{run}/rename", u.rename)
+	closed("GET /ask/{run}/delete", u.deleteForm)
+	closed("POST /ask/{run}/delete", u.delete)
 	closed("GET /ask/{run}/events", u.runEvents)
 	closed("GET /cite", u.cite)
+	closed("GET /memory", u.memories)
+	closed("POST /memory", u.memoryAdd)
+	closed("GET /memory/forget", u.memoryForgetAllForm)
+	closed("POST /memory/forget", u.memoryForgetAll)
+	closed("GET /memory/{id}", u.memory)
+	closed("GET /memory/{id}/edit", u.memoryEditForm)
+	closed("POST /memory/{id}/edit", u.memoryEdit)
+	closed("GET /memory/{id}/forget", u.memoryForgetForm)
+	closed("POST /memory/{id}/forget", u.memoryForget)
+	closed("POST /memory/{id}/undo", u.memoryUndo)
 	closed("GET /audit", u.audit)
 	closed("GET /audit/{seq}", u.record)
 	closed("GET /audit/export", u.exportForm)
@@ -137,6 +159,17 @@ func (u *pages) routes() http.Handler {
 	closed("POST /keys/{id}/revoke", u.keyRevoke)
 	closed("GET /policies", u.policies)
 	closed("GET /policies/{id...}", u.policy)
+	closed("GET /directories", u.directories)
+	closed("GET /directories/add", u.directoryForm)
+	closed("POST /directories/add", u.directoryAdd)
+	closed("GET /directories/{name}/test", u.directoryTestForm)
+	closed("POST /directories/{name}/test", u.directoryTest)
+	closed("GET /directories/{name}/groups", u.directoryGroupsForm)
+	closed("POST /directories/{name}/groups", u.directoryGroups)
+	closed("POST /directories/{name}/grant", u.directoryGrant)
+	closed("POST /directories/{name}/revoke", u.directoryRevoke)
+	closed("GET /directories/{name}/remove", u.directoryRemoveForm)
+	closed("POST /directories/{name}/remove", u.directoryRemove)
 	closed("GET /nodes", u.nodes)
 	closed("POST /nodes/invite", u.nodeInvite)
 	closed("GET /nodes/{name}/lead", u.nodeLeadForm)

@@ -50,7 +50,7 @@ func (s citations) Open(ctx context.Context, p auth.Principal, c ui.Cite) (view.
 			return guard.Outcome{}, err
 		}
 		var err error
-		out, err = s.read(ctx, id, c)
+		out, err = s.read(ctx, st.Source, id, c)
 		return guard.Outcome{Usage: map[string]int64{"bytes": int64(len(out.Before) + len(out.Marked) + len(out.After))}}, err
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -62,10 +62,13 @@ func (s citations) Open(ctx context.Context, p auth.Principal, c ui.Cite) (view.
 	return out, nil
 }
 
-func (s citations) read(ctx context.Context, id graph.RecordID, c ui.Cite) (view.Cited, error) {
+func (s citations) read(ctx context.Context, src graph.Source, id graph.RecordID, c ui.Cite) (view.Cited, error) {
 	var out view.Cited
 	var cited graph.Content
 	err := s.cfg.Store.View(ctx, store.At(store.Version(c.Version)), func(snap store.Snapshot) (err error) {
+		if was, err := graph.Was(snap, src); err != nil || !was {
+			return errors.Join(err, store.ErrNotFound)
+		}
 		out, cited, err = s.at(snap, id, c)
 		return err
 	})

@@ -33,6 +33,9 @@ func (s keys) List(ctx context.Context, p auth.Principal) ([]view.Key, error) {
 
 // Create implements ui.Keys.
 func (s keys) Create(ctx context.Context, p auth.Principal, spec ui.KeySpec) (view.Key, string, error) {
+	if err := s.cfg.Sources.Grantable(ctx, p, spec.Sources); err != nil {
+		return view.Key{}, "", forPerson("source", err)
+	}
 	k, secret, err := s.cfg.Sessions.CreateKey(ctx, p, session.KeySpec{Name: spec.Name, Scopes: spec.Scopes, Sources: spec.Sources, TTL: spec.TTL})
 	if errors.Is(err, session.ErrKeySpec) || errors.Is(err, session.ErrMisplacedKey) {
 		return view.Key{}, "", forPerson("", err)

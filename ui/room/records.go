@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -24,7 +25,13 @@ var _ ui.Records = records{}
 func (s records) List(ctx context.Context, p auth.Principal, q ui.RecordQuery) (ui.RecordPage, error) {
 	f := audit.Filter{
 		Before: q.Before, Limit: q.Limit, Actor: q.Actor, Action: auth.Action(q.Action), Kind: audit.Kind(q.Kind),
-		Run: q.Run, Resource: q.Resource, Since: q.Since,
+		Run: q.Run, Resource: q.Resource, Since: q.Since, Until: q.Until,
+	}
+	switch q.Result {
+	case "allow", "deny":
+		f.Decision = q.Result
+	default:
+		f.Status = q.Result
 	}
 	if q.After > 0 {
 		f.From, f.Oldest = q.After+1, true
@@ -60,7 +67,13 @@ func (s records) Get(ctx context.Context, p auth.Principal, seq uint64) (view.Re
 	if err != nil {
 		return view.Record{}, err
 	}
-	return showRecord(e), nil
+	v := showRecord(e)
+	proof, err := s.cfg.Records.Proof(ctx, p, seq)
+	if errors.Is(err, store.ErrNotFound) {
+		return v, nil // not signed yet
+	}
+	v.Proof, v.ProofSteps, v.ProofSize = proof.Text(), len(proof.Hashes), proof.Checkpoint.Size
+	return v, err
 }
 
 // Log implements ui.Records.
@@ -86,8 +99,8 @@ func (s records) Log(ctx context.Context, p auth.Principal) (view.Log, error) {
 }
 
 // Export implements ui.Records.
-func (s records) Export(ctx context.Context, p auth.Principal, from, to uint64, w io.Writer) error {
-	return s.cfg.Records.Export(ctx, p, audit.Range{From: from, To: to}, w)
+func (s records) Export(ctx context.Context, p auth.Principal, r ui.RecordRange, w io.Writer) error {
+	return s.cfg.Records.Export(ctx, p, audit.Range{From: r.From, To: r.To, Since: r.Since, Until: r.Until}, w)
 }
 
 func showRecord(e audit.Entry) view.Record {

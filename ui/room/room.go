@@ -14,9 +14,11 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/cloister-os/cloister/agents/memory"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/graph"
@@ -34,10 +36,13 @@ type Config struct {
 	Blobs    graph.Blobs
 	Door     guard.Door
 	Sessions *session.Service
+	People   *people.Service
 	Sources  *connect.Service
 	Runs     *run.Engine
-	// Ask starts a run that answers a question, once for a key that is not "".
-	Ask      func(ctx context.Context, p auth.Principal, once, question string) (run.ID, error)
+	Memories *memory.Service
+	// Ask starts a run that answers a question, once for a key that is not "", as the
+	// next turn of a conversation when one is named.
+	Ask      func(ctx context.Context, p auth.Principal, once string, in run.ID, question string) (id, conversation run.ID, err error)
 	Records  guard.Records
 	Packs    *pack.Service
 	Policies *policy.Policies
@@ -60,7 +65,7 @@ type Rooms struct {
 
 // New returns the services.
 func New(cfg Config) (*Rooms, error) {
-	if cfg.Store == nil || cfg.Door == nil || cfg.Sessions == nil || cfg.Sources == nil || cfg.Runs == nil || cfg.Ask == nil ||
+	if cfg.Store == nil || cfg.Door == nil || cfg.Sessions == nil || cfg.People == nil || cfg.Sources == nil || cfg.Runs == nil || cfg.Memories == nil || cfg.Ask == nil ||
 		cfg.Records.Log == nil || cfg.Packs == nil || cfg.Policies == nil || cfg.Engine == nil {
 		return nil, errors.New("ui/room: all rooms must be given")
 	}
@@ -82,8 +87,8 @@ func (r *Rooms) Close() error {
 // Pages is the configuration of the pages with all services filled in.
 func (r *Rooms) Pages() ui.Config {
 	return ui.Config{
-		Sessions: r.cfg.Sessions, Sources: sources{r}, Runs: runs{r}, Citations: citations{r}, Records: records{r},
-		Models: models{r}, Keys: keys{r}, Policies: policies{r}, Prints: r.cfg.Prints, May: r.may, Logger: r.cfg.Logger,
+		Sessions: r.cfg.Sessions, Sources: sources{r}, Access: access{r}, Runs: runs{r}, Talks: talks{r}, Memories: memories{r}, Citations: citations{r}, Records: records{r},
+		Models: models{r}, Keys: keys{r}, Directories: directories{r}, Policies: policies{r}, Prints: r.cfg.Prints, May: r.may, Logger: r.cfg.Logger,
 	}
 }
 

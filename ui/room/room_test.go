@@ -61,7 +61,7 @@ func TestOutcomesOfAnAnswer(t *testing.T) {
 
 func TestStagesStandWhereTheRunStands(t *testing.T) {
 	got := stagesAt("compose", view.Bad)
-	want := []view.Tone{view.OK, view.OK, view.Bad, view.Calm, view.Calm}
+	want := []view.Tone{view.OK, view.OK, view.OK, view.Bad, view.Calm, view.Calm}
 	for i, s := range got {
 		if s.Tone != want[i] {
 			t.Errorf("%s is %s, not %s", s.Name, s.Tone, want[i])

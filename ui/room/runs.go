@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cloister-os/cloister/agents/library"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/graph"
@@ -24,12 +25,20 @@ type runs struct{ *Rooms }
 var _ ui.Runs = runs{}
 
 // Ask implements ui.Runs.
-func (s runs) Ask(ctx context.Context, p auth.Principal, once, question string) (string, error) {
+func (s runs) Ask(ctx context.Context, p auth.Principal, once, talk, question string) (string, error) {
 	if len(question) > answer.MaxQuestionBytes {
 		return "", &ui.InputError{Text: fmt.Sprintf("The question is too long: at most %d bytes.", answer.MaxQuestionBytes)}
 	}
-	id, err := s.cfg.Ask(ctx, p, once, question)
-	return string(id), told(err)
+	_, conversation, err := s.cfg.Ask(ctx, p, once, run.ID(talk), question)
+	if errors.Is(err, store.ErrInvalid) {
+		return "", forPerson("", err)
+	}
+	return string(conversation), told(err)
+}
+
+// Stop implements ui.Runs.
+func (s runs) Stop(ctx context.Context, p auth.Principal, id string) error {
+	return told(s.cfg.Runs.Cancel(ctx, p, run.ID(id)))
 }
 
 // told translates the run room's errors into the store's kinds.
@@ -40,41 +49,30 @@ func told(err error) error {
 	case errors.Is(err, run.ErrBusy), errors.Is(err, run.ErrStopping):
 		return store.ErrBusy
 	}
+	for _, kind := range []error{run.ErrTurn, run.ErrFull, run.ErrMany, run.ErrEnded} {
+		if errors.Is(err, kind) {
+			return &ui.InputError{Text: ui.Sentence(kind)}
+		}
+	}
 	return err
 }
 
-// Get implements ui.Runs.
-func (s runs) Get(ctx context.Context, p auth.Principal, id string) (view.Run, error) {
+// get is a run as a page shows it.
+func (s runs) get(ctx context.Context, p auth.Principal, id string) (view.Run, error) {
 	got, err := s.cfg.Runs.Get(ctx, p, run.ID(id))
 	if err != nil {
 		return view.Run{}, told(err)
 	}
+	return s.shown(ctx, p, got)
+}
+
+func (s runs) shown(ctx context.Context, p auth.Principal, got run.Run) (view.Run, error) {
 	v, err := show(got)
 	if err == nil && v.Answer != nil {
-		s.outcomes.put(id, v.Answer.Outcome)
+		s.outcomes.put(v.ID, v.Answer.Outcome)
 		err = s.freshen(ctx, p, v.Answer)
 	}
 	return v, err
-}
-
-// Recent implements ui.Runs.
-func (s runs) Recent(ctx context.Context, p auth.Principal, before string, limit int) ([]view.Run, error) {
-	list, err := s.cfg.Runs.List(ctx, p, run.ID(before), limit)
-	if err != nil {
-		return nil, told(err)
-	}
-	out := make([]view.Run, 0, len(list))
-	for _, got := range list {
-		v, err := show(got)
-		if err == nil && got.State == run.Done && v.Answer == nil {
-			v.Answer, err = s.outcome(ctx, p, v.ID)
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, v)
-	}
-	return out, nil
 }
 
 // outcomes remembers how runs ended, which never changes.
@@ -121,13 +119,13 @@ func (s runs) outcome(ctx context.Context, p auth.Principal, id string) (*view.A
 // Watch implements ui.Runs.
 func (s runs) Watch(ctx context.Context, p auth.Principal, id string) iter.Seq2[view.Run, error] {
 	return func(yield func(view.Run, error) bool) {
-		v, err := s.Get(ctx, p, id)
+		v, err := s.get(ctx, p, id)
 		if !yield(v, err) || err != nil || !v.Running {
 			return
 		}
 		for ev, err := range s.cfg.Runs.Events(ctx, p, run.ID(id), 0) {
 			if err == nil && ev.Last() {
-				v, err = s.Get(ctx, p, id)
+				v, err = s.get(ctx, p, id)
 			} else if ev.Kind == run.KindStage {
 				v.Stages = stagesAt(ev.Step, view.Live)
 			} else if err == nil {
@@ -142,7 +140,7 @@ func (s runs) Watch(ctx context.Context, p auth.Principal, id string) iter.Seq2[
 
 // steps are those of the agent that answers.
 var steps = []struct{ step, name string }{
-	{"understand", "Understand"}, {"gather", "Gather"}, {"compose", "Compose"}, {"verify", "Verify"}, {"cite", "Cite"},
+	{"recall", "Recall"}, {"understand", "Understand"}, {"gather", "Gather"}, {"compose", "Compose"}, {"verify", "Verify"}, {"cite", "Cite"},
 }
 
 // stagesAt is how far a run is: before the step all is done, after it nothing.
@@ -162,11 +160,11 @@ func stagesAt(step string, tone view.Tone) []view.Stage {
 }
 
 func show(got run.Run) (view.Run, error) {
-	var q answer.Question
+	var q library.Question
 	if err := got.Input(&q); err != nil {
 		return view.Run{}, fmt.Errorf("question of run %s: %w", got.ID, err)
 	}
-	v := view.Run{ID: string(got.ID), Question: q.Text, Running: got.State == run.Running, Asked: got.Started, Cost: got.Cost}
+	v := view.Run{ID: string(got.ID), Talk: string(got.Conversation), Question: q.Text, Memory: q.Memory, Running: got.State == run.Running, Asked: got.Started, Cost: got.Cost}
 	if !got.Ended.IsZero() {
 		v.Took = got.Ended.Sub(got.Started)
 	}
@@ -177,7 +175,7 @@ func show(got run.Run) (view.Run, error) {
 		v.Failed = ui.Sentence(errors.New(got.Error))
 		v.Stages = stagesAt(got.Step, view.Bad)
 	case run.Cancelled:
-		v.Failed = "The run was stopped."
+		v.Failed, v.Stopped = "You stopped it before it had an answer.", true
 	default:
 		v.Stages = stagesAt("", view.OK)
 		for i := range v.Stages {
@@ -185,17 +183,26 @@ func show(got run.Run) (view.Run, error) {
 		}
 	}
 	if len(got.Result) > 0 {
-		var a answer.Answer
+		var a struct {
+			answer.Answer
+			Memories []library.Told `json:"memories"`
+		}
 		if err := json.Unmarshal(got.Result, &a); err != nil {
 			return v, fmt.Errorf("answer of run %s: %w", got.ID, err)
 		}
-		v.Answer = showAnswer(a, v.ID)
+		v.Answer = showAnswer(a.Answer, v.ID)
+		for _, m := range a.Memories {
+			v.Answer.Memories = append(v.Answer.Memories, view.Told{ID: m.ID, Role: string(m.Role), Sentence: m.Sentence, Words: m.Words, Replaces: m.Replaces, Forgotten: m.Forgotten, Created: m.Created, Run: m.Run})
+		}
 	}
 	return v, nil
 }
 
 func showAnswer(a answer.Answer, id string) *view.Answer {
-	out := &view.Answer{Outcome: view.Outcome(a.Outcome), Understood: a.Understood}
+	out := &view.Answer{Outcome: view.Outcome(a.Outcome), Understood: a.Understood, Unclear: a.Unclear != ""}
+	for _, r := range a.Resolved {
+		out.Resolved = append(out.Resolved, view.Fact{Name: r.Words, Text: r.Means})
+	}
 	for i, c := range a.Citations {
 		out.Citations = append(out.Citations, showCitation(i+1, c, id))
 	}

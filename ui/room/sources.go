@@ -44,11 +44,11 @@ func (s sources) Get(ctx context.Context, p auth.Principal, name string) (view.S
 }
 
 // Add implements ui.Sources.
-func (s sources) Add(ctx context.Context, p auth.Principal, kind, name, path string) error {
+func (s sources) Add(ctx context.Context, p auth.Principal, kind, name, path string, audience []string) error {
 	if err := graph.CheckSourceName(name); err != nil {
 		return forPerson("name", err)
 	}
-	_, err := s.cfg.Sources.Add(ctx, p, graph.Source{Name: name, Kind: kind, Path: path})
+	_, err := s.cfg.Sources.Add(ctx, p, graph.Source{Name: name, Kind: kind, Path: path, Audience: audience})
 	switch {
 	case err == nil:
 		return nil

@@ -16,12 +16,12 @@ func ago(d time.Duration) time.Time { return now.Add(-d) }
 func sources() []view.Source {
 	return []view.Source{
 		{
-			Name: "payments", Kind: "git", Try: []string{"Who last changed settlement/retry.go?"}, Path: "/srv/git/payments.git", Tone: view.OK, State: "up to date", AsOf: ago(40 * time.Second), Version: 48112, Next: now.Add(4 * time.Minute),
+			Name: "payments", Kind: "git", Try: []string{"Who last changed settlement/retry.go?"}, Path: "/srv/git/payments.git", Audience: []string{"user"}, Tone: view.OK, State: "up to date", AsOf: ago(40 * time.Second), Version: 48112, Next: now.Add(4 * time.Minute),
 			Counts: []view.Number{{Name: "commits", Value: 4182}, {Name: "people", Value: 37}, {Name: "files", Value: 1264}, {Name: "tags", Value: 58}, {Name: "documents", Value: 91}},
 			Sync:   &view.Sync{Started: ago(43 * time.Second), Ended: ago(40 * time.Second), Took: 3200 * time.Millisecond, Written: 214, Claims: 618, Bodies: 12, Skips: 0},
 		},
 		{
-			Name: "handbook", Kind: "files", Try: []string{"Which document explains Retention of payment records?"}, Path: "/srv/documents/handbook", Tone: view.OK, State: "up to date", AsOf: ago(6 * time.Minute), Version: 48090, Next: now.Add(4 * time.Minute),
+			Name: "handbook", Kind: "files", Try: []string{"Which document explains Retention of payment records?"}, Path: "/srv/documents/handbook", Audience: []string{riskTeam, "administrator"}, Tone: view.OK, State: "up to date", AsOf: ago(6 * time.Minute), Version: 48090, Next: now.Add(4 * time.Minute),
 			Counts: []view.Number{{Name: "documents", Value: 318}, {Name: "sections", Value: 2907}, {Name: "sentences", Value: 40211}},
 			Sync: &view.Sync{
 				Started: ago(6*time.Minute + 11*time.Second), Ended: ago(6 * time.Minute), Took: 11400 * time.Millisecond, Written: 12, Claims: 618, Bodies: 12, Skips: 214,
@@ -33,7 +33,7 @@ func sources() []view.Source {
 			},
 		},
 		{
-			Name: "runbooks", Kind: "files", Path: "/srv/documents/runbooks", Audience: []string{"operator", "administrator"}, Tone: view.Live, State: "syncing", AsOf: ago(26 * time.Hour), Version: 44731,
+			Name: "runbooks", Kind: "files", Path: "/srv/documents/runbooks", Audience: []string{"auditor"}, Tone: view.Live, State: "syncing", AsOf: ago(26 * time.Hour), Version: 44731,
 			Counts: []view.Number{{Name: "documents", Value: 74}, {Name: "sections", Value: 611}, {Name: "sentences", Value: 8120}},
 			Sync:   &view.Sync{Running: true, Stage: "Reading documents", Done: 1834, Total: 4410, Started: ago(21 * time.Second), Written: 702},
 		},
@@ -126,12 +126,12 @@ func cite(n int, kind, source, record, title string, heading []string, uri, whol
 }
 
 func done(notes ...string) []view.Stage {
-	names := []string{"Understand", "Gather", "Compose", "Verify", "Cite"}
+	names := []string{"Recall", "Understand", "Gather", "Compose", "Verify", "Cite"}
 	out := make([]view.Stage, len(names))
 	for i, n := range names {
 		out[i] = view.Stage{Name: n, Tone: view.OK}
-		if i < len(notes) {
-			out[i].Note = notes[i]
+		if i > 0 && i <= len(notes) {
+			out[i].Note = notes[i-1]
 		}
 	}
 	return out
@@ -145,9 +145,23 @@ func fresh(states ...view.Source) []view.Fresh {
 	return out
 }
 
+// runs are questions, the newest first. The two about the retry file are one
+// conversation, the others are each one of their own.
 func runs() []view.Run {
 	s := sources()
-	return []view.Run{
+	list := append(toldRuns(s), []view.Run{
+		{
+			ID: "01K9QZ4G8P5TYC2VNE7AK3XW6R", Talk: "01K9QZ3T7M0VXRB4E6WJ2H8NDA", Question: "And when was that?", Asked: ago(time.Minute), Took: 27 * time.Millisecond, Cost: 13_900,
+			Stages: done("the same change", "1 row", "from a template", "1 of 1 claims hold", "1 citation"),
+			Answer: &view.Answer{
+				Outcome: view.Answered, Understood: "who changed settlement/retry.go on 2026-11-19",
+				Resolved: []view.Fact{{Name: "that", Text: "the change of 2026-11-19"}},
+				Spans:    []view.Span{{Text: "Tomás Ferreira changed it on "}, {Text: "19 November 2026", Strong: true}, {Text: ": “settlement: retry a file whose acknowledgement was lost”.", Cites: []int{1}}},
+				Citations: []view.Citation{cite(1, "commit", "payments", "commit/9b1f7e02", "settlement: retry a file whose acknowledgement was lost", nil, "9b1f7e02c4d8", commit,
+					`"subject":"settlement: retry a file whose acknowledgement was lost"`, 48112)},
+				Freshness: fresh(s[0]),
+			},
+		},
 		{
 			ID: "01K9QZ3T7M0VXRB4E6WJ2H8NDA", Question: "Who last changed settlement/retry.go?", Asked: ago(2 * time.Minute), Took: 31 * time.Millisecond, Cost: 14_200,
 			Stages: done("last change of a file", "1 row", "from a template", "1 of 1 claims hold", "1 citation"),
@@ -199,9 +213,15 @@ func runs() []view.Run {
 		},
 		{
 			ID: "01K9QT1Z9E5C7R3VKD0M8XHWPB", Question: "When was the chargeback importer added, and in which release?", Asked: ago(27 * time.Hour), Took: 90 * time.Second,
-			Failed: "The node stopped while this was being read and the run took longer than it may. Ask again.", Stages: done()[:2],
+			Failed: "The node stopped while this was being read and the run took longer than it may. Ask again.", Stages: done()[:3],
 		},
+	}...)
+	for i := range list {
+		if list[i].Talk == "" {
+			list[i].Talk = list[i].ID
+		}
 	}
+	return list
 }
 
 const settlement = `Settlement

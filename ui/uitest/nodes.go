@@ -49,6 +49,9 @@ func (r nodeRoom) Invite(context.Context, auth.Principal) (view.Invitation, erro
 func (r nodeRoom) Lead(_ context.Context, _ auth.Principal, node string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.ClusterManage); err != nil {
+		return err
+	}
 	if !slices.ContainsFunc(r.nodes, func(n view.Node) bool { return n.Name == node && n.CanLead }) {
 		return &ui.InputError{Text: node + " cannot lead now."}
 	}
@@ -58,6 +61,9 @@ func (r nodeRoom) Lead(_ context.Context, _ auth.Principal, node string) error {
 func (r nodeRoom) Remove(_ context.Context, _ auth.Principal, node string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.ClusterManage); err != nil {
+		return err
+	}
 	i := slices.IndexFunc(r.nodes, func(n view.Node) bool { return n.Name == node })
 	if i < 0 {
 		return store.ErrNotFound

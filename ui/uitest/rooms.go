@@ -37,7 +37,7 @@ func (r sourceRoom) at(name string) int {
 	return slices.IndexFunc(r.sources, func(s view.Source) bool { return s.Name == name })
 }
 
-func (r sourceRoom) Add(_ context.Context, _ auth.Principal, kind, name, at string) error {
+func (r sourceRoom) Add(_ context.Context, _ auth.Principal, kind, name, at string, audience []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.may(auth.SourceManage); err != nil {
@@ -50,7 +50,7 @@ func (r sourceRoom) Add(_ context.Context, _ auth.Principal, kind, name, at stri
 		return &ui.InputError{Field: "path", Text: "There is no git repository at " + at + ". Give the folder that holds .git, or a bare repository."}
 	}
 	r.sources = append(r.sources, view.Source{
-		Name: name, Kind: kind, Path: path.Clean(at), Tone: view.Live, State: "syncing",
+		Name: name, Kind: kind, Path: path.Clean(at), Audience: audience, Tone: view.Live, State: "syncing",
 		Sync: &view.Sync{Running: true, Stage: "Reading commits", Total: 400, Started: now},
 	})
 	return nil
@@ -59,6 +59,9 @@ func (r sourceRoom) Add(_ context.Context, _ auth.Principal, kind, name, at stri
 func (r sourceRoom) Remove(_ context.Context, _ auth.Principal, name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.SourceManage); err != nil {
+		return err
+	}
 	i := r.at(name)
 	if i < 0 {
 		return store.ErrNotFound
@@ -111,16 +114,40 @@ func (r sourceRoom) Watch(ctx context.Context, p auth.Principal, name string) it
 
 type runRoom struct{ *World }
 
-func (r runRoom) Ask(_ context.Context, _ auth.Principal, _, question string) (string, error) {
+func (r runRoom) Ask(_ context.Context, _ auth.Principal, _, talk, question string) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.may(auth.Ask); err != nil {
 		return "", err
 	}
 	id := fmt.Sprintf("01K9R0%020d", len(r.runs))
+	if talk == "" {
+		talk = id
+	} else if !slices.ContainsFunc(r.runs, func(v view.Run) bool { return v.Talk == talk }) {
+		return "", store.ErrNotFound
+	} else if slices.ContainsFunc(r.runs, func(v view.Run) bool { return v.Talk == talk && v.Running && r.advance(v).Running }) {
+		return "", &ui.InputError{Text: "The question before is still being worked on: wait for its answer, or stop it."}
+	}
 	r.asked[id] = time.Now()
-	r.runs = append([]view.Run{{ID: id, Question: question, Running: true, Asked: now}}, r.runs...)
-	return id, nil
+	r.runs = append([]view.Run{{ID: id, Talk: talk, Question: question, Running: true, Asked: now}}, r.runs...)
+	return talk, nil
+}
+
+func (r runRoom) Stop(_ context.Context, _ auth.Principal, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.may(auth.Ask); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(r.runs, func(v view.Run) bool { return v.ID == id })
+	if i < 0 {
+		return auth.ErrDenied
+	}
+	if !r.runs[i].Running || !r.advance(r.runs[i]).Running {
+		return &ui.InputError{Text: "The run has already ended."}
+	}
+	r.runs[i].Running, r.runs[i].Stopped, r.runs[i].Failed = false, true, "You stopped it before it had an answer."
+	return nil
 }
 
 // Get lets a run go on by one stage for each World.stage since it was asked.
@@ -141,9 +168,9 @@ func (r runRoom) Get(_ context.Context, _ auth.Principal, id string) (view.Run, 
 
 func (r runRoom) advance(run view.Run) view.Run {
 	at := int(time.Since(r.asked[run.ID]) / r.stage)
-	end := runs()[1]
+	end := runs()[6]
 	if at >= len(end.Stages) {
-		end.ID, end.Question, end.Asked = run.ID, run.Question, run.Asked
+		end.ID, end.Talk, end.Question, end.Asked = run.ID, run.Talk, run.Question, run.Asked
 		return end
 	}
 	run.Stages = done()
@@ -158,24 +185,85 @@ func (r runRoom) advance(run view.Run) view.Run {
 	return run
 }
 
-func (r runRoom) Recent(ctx context.Context, p auth.Principal, before string, limit int) ([]view.Run, error) {
+// talkRoom makes conversations of the runs: those with one Talk are one.
+type talkRoom struct{ *World }
+
+func (r talkRoom) List(ctx context.Context, p auth.Principal, title, before string, limit int) (out []view.Talk, older string, err error) {
 	r.mu.Lock()
 	all := slices.Clone(r.runs)
 	r.mu.Unlock()
-	var out []view.Run
+	seen := map[string]bool{}
 	for _, run := range all {
-		if before != "" && run.ID >= before {
+		if before != "" && run.ID >= before || seen[run.Talk] {
 			continue
 		}
-		run, err := r.Get(ctx, p, run.ID)
-		if err != nil {
-			return nil, err
+		seen[run.Talk] = true
+		if len(out) == limit {
+			return out, older, nil
 		}
-		if out = append(out, run); len(out) == limit {
-			break
+		t, err := r.Get(ctx, p, run.Talk, 0)
+		if err != nil {
+			return nil, "", err
+		}
+		if older = run.ID; strings.Contains(strings.ToLower(t.Title), strings.ToLower(title)) {
+			out = append(out, t)
 		}
 	}
-	return out, nil
+	return out, "", nil
+}
+
+func (r talkRoom) Get(ctx context.Context, p auth.Principal, id string, _ int) (view.Talk, error) {
+	one, err := runRoom(r).Get(ctx, p, id)
+	if err != nil {
+		return view.Talk{}, err
+	}
+	r.mu.Lock()
+	all := slices.Clone(r.runs)
+	t := view.Talk{ID: one.Talk, Title: r.titles[one.Talk]}
+	r.mu.Unlock()
+	for _, run := range slices.Backward(all) {
+		if run.Talk != one.Talk {
+			continue
+		}
+		if run, err = runRoom(r).Get(ctx, p, run.ID); err != nil {
+			return t, err
+		}
+		if t.Title == "" {
+			t.Title = run.Question
+		}
+		t.Last, t.Updated, t.Turns = run, run.Asked, t.Turns+1
+		run.Earlier = true
+		t.Runs = append(t.Runs, run)
+	}
+	t.Runs[len(t.Runs)-1].Earlier = false
+	return t, nil
+}
+
+func (r talkRoom) Rename(_ context.Context, _ auth.Principal, id, title string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.may(auth.Ask); err != nil {
+		return err
+	}
+	if title == "" {
+		return &ui.InputError{Field: "title", Text: "A title has 1 to 200 bytes of text."}
+	}
+	r.titles[id] = title
+	return nil
+}
+
+func (r talkRoom) Delete(_ context.Context, _ auth.Principal, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.may(auth.Ask); err != nil {
+		return err
+	}
+	n := len(r.runs)
+	r.runs = slices.DeleteFunc(r.runs, func(v view.Run) bool { return v.Talk == id })
+	if len(r.runs) == n {
+		return auth.ErrDenied
+	}
+	return nil
 }
 
 func (r runRoom) Watch(ctx context.Context, p auth.Principal, id string) iter.Seq2[view.Run, error] {
@@ -245,7 +333,9 @@ func (r recordRoom) Get(_ context.Context, _ auth.Principal, seq uint64) (view.R
 	if seq >= uint64(len(r.records)) {
 		return view.Record{}, store.ErrNotFound
 	}
-	return r.records[seq], r.may(auth.AuditRead)
+	rec := r.records[seq]
+	rec.Proof, rec.ProofSteps, rec.ProofSize = fmt.Sprintf("c2sp.org/tlog-proof@v1\nindex %d\nKf2nV0mN8qPz1YcT6uWb3xRj9sLd5hGe7aIoQk4tZy8=\n", seq), 9, uint64(len(r.records))
+	return rec, r.may(auth.AuditRead)
 }
 
 func (r recordRoom) List(_ context.Context, _ auth.Principal, q ui.RecordQuery) (ui.RecordPage, error) {
@@ -256,7 +346,7 @@ func (r recordRoom) List(_ context.Context, _ auth.Principal, q ui.RecordQuery) 
 	}
 	var fit []view.Record
 	for _, rec := range slices.Backward(r.records) {
-		if fits(rec, q.RecordFilter) && !rec.Time.Before(q.Since) {
+		if fits(rec, q.RecordFilter) && !rec.Time.Before(q.Since) && (q.Until.IsZero() || rec.Time.Before(q.Until)) {
 			fit = append(fit, rec)
 		}
 	}
@@ -280,10 +370,11 @@ func (r recordRoom) List(_ context.Context, _ auth.Principal, q ui.RecordQuery) 
 
 func fits(r view.Record, f view.RecordFilter) bool {
 	return (f.Kind == "" || r.Kind == f.Kind) && (f.Action == "" || r.Action == f.Action) &&
-		strings.Contains(r.Actor, f.Actor) && strings.Contains(r.Resource, f.Resource) && (f.Run == "" || r.Run == f.Run)
+		strings.Contains(r.Actor, f.Actor) && strings.Contains(r.Resource, f.Resource) && (f.Run == "" || r.Run == f.Run) &&
+		(f.Result == "" || r.Decision == f.Result || r.Status == f.Result)
 }
 
-func (r recordRoom) Export(_ context.Context, _ auth.Principal, _, _ uint64, w io.Writer) error {
+func (r recordRoom) Export(_ context.Context, _ auth.Principal, _ ui.RecordRange, w io.Writer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.may(auth.AuditExport); err != nil {

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/storetest"
 	"github.com/cloister-os/cloister/ui"
 	"github.com/cloister-os/cloister/ui/view"
 )
@@ -38,32 +40,35 @@ func Now() time.Time { return now }
 
 // World is the installation. Make it with Full or Empty.
 type World struct {
-	mu       sync.Mutex
-	setUp    bool
-	person   auth.Principal
-	tokens   map[string]bool
-	wrong    int // setup codes in a row
-	sources  []view.Source
-	runs     []view.Run // newest first
-	asked    map[string]time.Time
-	records  []view.Record // by sequence
-	models   []view.Model
-	keys     []view.Key
-	policies []view.Policy
-	nodes    []view.Node
-	shut     bool // the peer port is closed
-	importIt *view.Import
-	stage    time.Duration
-	readOnly string
-	accepted string                 // who accepted the language model's terms
-	denied   map[auth.Action]string // what the person may not do, and the policy that says so
+	mu          sync.Mutex
+	setUp       bool
+	person      auth.Principal
+	tokens      map[string]bool
+	wrong       int // setup codes in a row
+	sources     []view.Source
+	runs        []view.Run // newest first
+	asked       map[string]time.Time
+	titles      map[string]string
+	records     []view.Record // by sequence
+	models      []view.Model
+	keys        []view.Key
+	memories    []view.Memory // newest first
+	policies    []view.Policy
+	nodes       []view.Node
+	directories []view.Directory
+	shut        bool // the peer port is closed
+	importIt    *view.Import
+	stage       time.Duration
+	readOnly    string
+	accepted    string                 // who accepted the language model's terms
+	denied      map[auth.Action]string // what the person may not do, and the policy that says so
 }
 
 // Empty is an installation that was started and not yet set up.
 func Empty() *World {
 	return &World{
 		person: auth.Principal{Kind: auth.User, ID: "u_4jx7q2m9ktw0", Name: User, Roles: []auth.Role{auth.Administrator, auth.Auditor}},
-		tokens: map[string]bool{}, asked: map[string]time.Time{}, denied: map[auth.Action]string{},
+		tokens: map[string]bool{}, asked: map[string]time.Time{}, titles: map[string]string{}, denied: map[auth.Action]string{},
 		policies: policies(), records: firstRecords(), stage: 300 * time.Millisecond,
 	}
 }
@@ -72,8 +77,8 @@ func Empty() *World {
 func Full() *World {
 	w := Empty()
 	w.setUp = true
-	w.sources, w.runs, w.models, w.keys = sources(), runs(), models(), keys()
-	w.records, w.nodes = records(), nodes()
+	w.sources, w.runs, w.models, w.keys, w.memories = sources(), runs(), models(), keys(), memories()
+	w.records, w.nodes, w.directories = records(), nodes(), directories()
 	return w
 }
 
@@ -103,8 +108,8 @@ func (w *World) Token() string {
 // Config is the pages over this world.
 func (w *World) Config() ui.Config {
 	return ui.Config{
-		Sessions: sessions{w}, Sources: sourceRoom{w}, Runs: runRoom{w}, Citations: citeRoom{w},
-		Records: recordRoom{w}, Models: modelRoom{w}, Keys: keyRoom{w}, Policies: policyRoom{w}, Nodes: nodeRoom{w},
+		Sessions: sessions{w}, Sources: sourceRoom{w}, Access: accessRoom{w}, Runs: runRoom{w}, Talks: talkRoom{w}, Memories: memoryRoom{w}, Citations: citeRoom{w},
+		Records: recordRoom{w}, Models: modelRoom{w}, Keys: keyRoom{w}, Policies: policyRoom{w}, Nodes: nodeRoom{w}, Directories: directoryRoom{w},
 		Prints: view.Fingerprints{Certificate: Cert, LogKey: LogKey},
 		Node:   "cloister-1.meridian.example", Version: "0.1.0", URL: "https://localhost:8443",
 		Now: Now,
@@ -233,6 +238,9 @@ func (r keyRoom) Create(_ context.Context, _ auth.Principal, spec ui.KeySpec) (v
 func (r keyRoom) Revoke(_ context.Context, _ auth.Principal, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.KeyManage); err != nil {
+		return err
+	}
 	for i, k := range r.keys {
 		if k.ID == id {
 			r.keys = append(r.keys[:i:i], r.keys[i+1:]...)
@@ -257,6 +265,9 @@ func (r modelRoom) Routes(context.Context, auth.Principal) (map[string][]string,
 func (r modelRoom) Licence(_ context.Context, _ auth.Principal, name string) (view.Licence, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.ModelList); err != nil {
+		return view.Licence{}, err
+	}
 	l := view.Licence{Model: name, Name: "Apache-2.0", Text: licence, Manage: true}
 	if name == "gemma3-270m" {
 		l.Name, l.Terms, l.Accepted = "Gemma", true, r.accepted
@@ -267,6 +278,9 @@ func (r modelRoom) Licence(_ context.Context, _ auth.Principal, name string) (vi
 func (r modelRoom) Accept(_ context.Context, p auth.Principal, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.ModelManage); err != nil {
+		return err
+	}
 	r.accepted = p.ID
 	for i := range r.models {
 		r.models[i].Tone, r.models[i].State = view.OK, "ready"
@@ -277,6 +291,9 @@ func (r modelRoom) Accept(_ context.Context, p auth.Principal, _ string) error {
 func (r modelRoom) Import(_ context.Context, _ auth.Principal, path string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.ModelManage); err != nil {
+		return err
+	}
 	if path != "/media/stick/starter.pack" {
 		return &ui.InputError{Field: "path", Text: "There is no pack at " + path + ". Give the path of a file on the node that ends in .pack."}
 	}
@@ -293,6 +310,9 @@ func (r modelRoom) Importing(context.Context, auth.Principal) (*view.Import, err
 func (r modelRoom) Remove(_ context.Context, _ auth.Principal, name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.may(auth.ModelManage); err != nil {
+		return err
+	}
 	for i, m := range r.models {
 		if m.Name == name {
 			r.models = append(r.models[:i:i], r.models[i+1:]...)
@@ -307,4 +327,38 @@ func (w *World) FinishSetup() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.setUp = true
+}
+
+// Only gives the person one role, or none for "", and has the starter policies
+// decide what they may do.
+func (w *World) Only(role auth.Role) {
+	ctx := context.Background()
+	set, err := policy.New(ctx, storetest.NewModel(nil), nil)
+	if err == nil {
+		err = set.Seed(ctx)
+	}
+	if err != nil {
+		panic(err) // they are tested where they live
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.person.Roles = nil
+	if role != "" {
+		w.person.Roles = []auth.Role{role}
+	}
+	on := map[auth.Action]auth.Resource{
+		auth.SourceRead: auth.Source("payments"), auth.SourceManage: auth.Source("payments"), auth.SourceFetch: auth.Source("payments"),
+		auth.ModelInfer: auth.Model("gemma"), auth.ModelEmbed: auth.Model("gemma"), auth.ModelManage: auth.Model("gemma"),
+		auth.AuditRead: auth.AuditLog, auth.AuditExport: auth.AuditLog, auth.RunRead: auth.Run("r", w.person.ID),
+		auth.MemoryRead: auth.Memory("m", w.person.ID), auth.MemoryWrite: auth.Memory("m", w.person.ID),
+	}
+	for _, a := range auth.Actions() {
+		r, ok := on[a]
+		if !ok {
+			r = auth.TheSystem
+		}
+		if d := set.Decide(w.person, a, r, nil); !d.Allow {
+			w.denied[a] = d.Policies[0]
+		}
+	}
 }

@@ -13,7 +13,7 @@ import (
 // HTML is written here.
 
 // said is an answer's text with the numbers of its citations.
-func said(spans []Span) templ.Component {
+func said(spans []Span, r Run) templ.Component {
 	var b strings.Builder
 	for _, s := range spans {
 		if s.Strong {
@@ -22,7 +22,7 @@ func said(spans []Span) templ.Component {
 			b.WriteString(templ.EscapeString(s.Text))
 		}
 		for _, n := range s.Cites {
-			fmt.Fprintf(&b, ` <a class="ref" href="#cite-%d" aria-label="Citation %d">%d</a>`, n, n, n)
+			fmt.Fprintf(&b, ` <a class="ref" href="#%s" aria-label="Citation %d">%d</a>`, r.mark(fmt.Sprintf("cite-%d", n)), n, n)
 		}
 	}
 	return exact(b.String())

@@ -76,8 +76,60 @@ type Skipped struct{ Item, Why string }
 // SourceForm is the state of the form that connects a system.
 type SourceForm struct {
 	Kind, Name, Path string
+	Audience         AudienceForm
 	Wrong            map[string]string
 	Notice           *Notice
+}
+
+// AudienceForm is the part of a form that says who may read a source.
+type AudienceForm struct {
+	Roles  []Choice
+	Groups []Choice // that are known by name
+	Others string   // other groups and people, one on each line
+}
+
+// Access is the screen of who sees what.
+type Access struct {
+	Sources []SourceAccess
+	Hidden  []Hidden // what nobody sees
+	Keys    bool     // API keys are told of
+	Reader  string   // only what this one reads; "" = all
+	Readers []Choice // who are named anywhere
+}
+
+// SourceAccess is who may read one source.
+type SourceAccess struct {
+	Source, Kind, Path string
+	Audience           []string
+	Everyone           bool // it names no audience
+	Nobody             bool
+	Readers            []Reader
+	Groups             []Choice // that are known by name
+}
+
+// Reader is somebody who is named as a reader of a source.
+type Reader struct {
+	Kind     string // role, group, person, key
+	ID, Name string // Name: of a key, or of a group that is known
+	Reads    bool
+	Roles    []string // one of which they need for that
+	Policies []string
+}
+
+// Label is what people know the reader by.
+func (r Reader) Label() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return r.ID
+}
+
+// Hidden is records that nobody sees: of a source that nobody may read, or of one
+// that is not there any more.
+type Hidden struct {
+	Source  string
+	There   bool
+	Records Number
 }
 
 // Outcome is how a question ended.
@@ -88,12 +140,47 @@ const (
 	Answered Outcome = "answer"
 	Closest  Outcome = "closest"
 	Unknown  Outcome = "unknown"
+
+	Kept       Outcome = "kept"   // a statement, which is remembered
+	FromMemory Outcome = "memory" // the person told it, and no source states it
 )
+
+// Talk is a conversation: questions in a row, of which each can lean on those
+// before.
+type Talk struct {
+	ID      string
+	Title   string
+	Turns   int
+	Updated time.Time
+	Last    Run   // the newest turn; of its answer only the outcome
+	Runs    []Run // a page of the turns, oldest first
+	Before  int   // the number of the first of them, when there are earlier ones
+}
+
+// Talks is a page of the list of conversations.
+type Talks struct {
+	List   []Talk
+	Search string // what titles were looked for, "" = all
+	Older  string // address of the next page, "" = there is none
+	Newer  bool   // it is not the first page
+}
+
+// now is the newest turn on the page, if there is one.
+func (t Talk) now() (Run, bool) {
+	if len(t.Runs) == 0 {
+		return Run{}, false
+	}
+	return t.Runs[len(t.Runs)-1], true
+}
 
 // Run is a question and what became of it.
 type Run struct {
 	ID       string
+	Talk     string // the conversation that it is a turn of
+	Earlier  bool   // it is not the newest on its page
+	Stopped  bool
 	Question string
+	Memory   string // of a statement: the memory that it became
 	Running  bool
 	Failed   string // one line, when it failed
 	Asked    time.Time
@@ -101,6 +188,14 @@ type Run struct {
 	Cost     int64 // nano-dollars
 	Stages   []Stage
 	Answer   *Answer
+}
+
+// mark is an id on the page that is the run's own.
+func (r Run) mark(id string) string {
+	if r.Earlier {
+		return id + "-" + r.ID
+	}
+	return id
 }
 
 // Stage is one step of a run.
@@ -114,10 +209,63 @@ type Stage struct {
 type Answer struct {
 	Outcome    Outcome
 	Understood string
+	Resolved   []Fact // what words of the question were taken to stand for
+	Unclear    bool   // something that the question leans on is missing
 	Spans      []Span // answer: what the sources state
 	Note       string // closest, unknown: what there is to say instead
 	Citations  []Citation
 	Freshness  []Fresh
+	Memories   []Told
+}
+
+// Told is a memory in an answer.
+type Told struct {
+	ID        string
+	Role      string // "kept", "answer", "agrees", "beside"
+	Sentence  string
+	Words     string
+	Replaces  string // the words whose place it took
+	Created   time.Time
+	Run       string
+	Forgotten bool
+}
+
+// Memory is a fact that the person told.
+type Memory struct {
+	ID            string
+	Words         string
+	From, Until   time.Time // zero = it is not said
+	Created       time.Time
+	Run           string // in which it was said; "" = written on this page
+	Before, After string // what was typed around the words
+	Corrects      bool   // it was written as a correction
+	Current       bool
+	Superseded    time.Time
+	Uses          int64
+	Last          time.Time
+}
+
+// Over reports whether it has ended to hold.
+func (m Memory) Over(now time.Time) bool { return !m.Until.IsZero() && !now.Before(m.Until) }
+
+// Memories is the memory screen.
+type Memories struct {
+	List   []Memory // in force
+	Total  int      // in force, before the search
+	Kept   int      // with those that others took the place of
+	Most   int      // that are kept
+	Query  string
+	Text   string // the form's field
+	Wrong  map[string]string
+	Notice *Notice
+}
+
+// MemoryEdit is the state of the form that corrects a memory.
+type MemoryEdit struct {
+	Memory Memory
+	Text   string
+	Wrong  map[string]string
+	Notice *Notice
 }
 
 // Span is a piece of an answer's text.
@@ -179,12 +327,15 @@ type Fact struct{ Name, Text string }
 // Home is the first screen.
 type Home struct {
 	Sources []Source
-	Recent  []Run
+	Recent  []Talk
 	Log     Log
 	Steps   []NextStep
 	Models  []Model
 	Hidden  bool     // the models are not this person's to see
 	Try     []string // questions worth trying
+	Manage  bool     // this person connects systems
+
+	Elsewhere bool // this person neither asks nor connects anything
 }
 
 // NextStep is one line of "what to do next".
@@ -232,12 +383,17 @@ type Record struct {
 	Usage      []Fact
 	JSON       string // the leaf as it was hashed
 	LeafHash   string
+	Proof      string // that the newest signed checkpoint holds it; "" = not signed yet
+	ProofSteps int    // hashes in it
+	ProofSize  uint64 // records under that checkpoint
 }
 
 // RecordFilter is what the audit explorer was asked for.
 type RecordFilter struct {
 	Kind, Action, Actor, Resource, Run string
+	Result                             string // "allow", "deny", "ok", "failed", "in-doubt"
 	Since                              string // "hour", "day", "week", "" = ever
+	From, To                           string // times as typed, UTC; From goes before Since
 }
 
 // Empty reports whether nothing is filtered.
@@ -249,6 +405,8 @@ type Records struct {
 	Kinds         []Choice
 	Actions       []Choice
 	Times         []Choice
+	Results       []Choice
+	ExportURL     string // an export of the time that is looked at
 	Rows          []Record
 	Newer, Older  string // URLs; "" = none
 	Log           Log
@@ -260,6 +418,8 @@ type Records struct {
 // ExportForm is the state of the export screen.
 type ExportForm struct {
 	From, To string // sequences as typed; "" = from the first, to the last
+	Since    string // times as typed, UTC; "" = ever
+	Until    string
 	Log      Log
 	Notice   *Notice
 	Command  string

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,6 +24,7 @@ type Page struct {
 	ReadOnly string   // why writes are refused; "" = they are not
 	Once     string   // makes a form that is sent again do nothing twice
 	Refresh  int      // seconds until a browser without script reloads; 0 = never
+	Reload   string   // the address that it then loads; "" = the same, which must have no fragment
 	Scripts  []string
 	Now      time.Time
 	Assets   *asset.Set
@@ -191,3 +193,12 @@ func title(s string) string {
 // query escapes a value for a URL's query, segment one for its path.
 func query(s string) string   { return url.QueryEscape(s) }
 func segment(s string) string { return url.PathEscape(s) }
+
+// refresh is the content of a refresh. A browser does not load an address anew
+// that differs from its own by a fragment alone, or not at all when it has one.
+func refresh(p Page) string {
+	if p.Reload == "" {
+		return strconv.Itoa(p.Refresh)
+	}
+	return strconv.Itoa(p.Refresh) + "; url=" + p.Reload
+}

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   if (document.documentElement.dataset.keys === "off") return;
-  const places = { h: "/", a: "/ask", s: "/sources", m: "/models", l: "/audit", p: "/policies", k: "/keys", n: "/nodes" };
+  const places = { h: "/", a: "/ask", e: "/memory", s: "/sources", w: "/access", m: "/models", l: "/audit", p: "/policies", k: "/keys", n: "/nodes" };
   const help = document.getElementById("keys");
   let armed = 0;
 
