@@ -30,7 +30,7 @@ func (n *Node) openBackups(ctx context.Context) error {
 		return err
 	}
 	n.backups = rescue.New(rescue.Config{
-		Dir: or(n.cfg.Backup.To, filepath.Join(n.cfg.Data, "backups")), Node: n.cfg.Node, Program: n.version, Store: n.store, Blobs: n.blobs,
+		Dir: n.backupDir(), Node: n.cfg.Node, Program: n.version, Store: n.store, Blobs: n.blobs,
 		Keys: n.keys, Audit: n.audit, Door: n.guard, Recovery: n.cfg.Backup.Recovery, Every: n.cfg.Backup.Every, Keep: n.cfg.Backup.Keep,
 		Reserve: n.cfg.Disk.ReserveBytes, Data: n.cfg.Data, Logger: n.log,
 	})

@@ -252,14 +252,14 @@ func TestANodeGoesOnAfterTheOthersAreLost(t *testing.T) {
 	n.setUp(t)
 	n.key(t, "first")
 	held, cluster := n.checkpoint(t), n.place.Cluster
-	if _, err := Survey(t.Context(), dir, silent); err == nil || !strings.Contains(err.Error(), "another process uses") {
+	if _, err := Survey(t.Context(), dir, nil, silent); err == nil || !strings.Contains(err.Error(), "another process uses") {
 		t.Errorf("a node that runs: %v", err)
 	}
 	n.close(t)
-	if _, err := Survey(t.Context(), t.TempDir(), silent); err == nil || !strings.Contains(err.Error(), "holds no node's data") {
+	if _, err := Survey(t.Context(), t.TempDir(), nil, silent); err == nil || !strings.Contains(err.Error(), "holds no node's data") {
 		t.Errorf("an empty folder: %v", err)
 	}
-	w, err := Survey(t.Context(), dir, silent)
+	w, err := Survey(t.Context(), dir, nil, silent)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,8 @@ type Bare struct {
 	From   string // a backup: its folder, beside those that it builds on
 	Data   string // a folder that is empty or not there yet
 	Node   string // the name of the first node
-	Root   []byte // the content of root.key
+	Root   []byte // the content of root.key; nil = its holders bring their shares
+	Shares AskShare
 	Before []byte // the newest checkpoint that anybody holds; nil = none
 	Reason string
 	Free   func(dir string) (int64, error) // nil = ask the disk
@@ -48,6 +49,7 @@ type Restored struct {
 	Epoch  uint64 `json:"epoch"`
 	Size   uint64 `json:"records"` // of the audit log, the epoch's opening included
 	Blobs  int64  `json:"blobs"`
+	Shared bool   `json:"shared"` // people must bring their shares at its start
 }
 
 // restoring marks a folder into which a restore did not come to its end.
@@ -73,6 +75,9 @@ func Restore(ctx context.Context, in Bare, progress func(backup.Progress)) (out 
 		return out, fmt.Errorf("the data folder %s cannot be written: %w", in.Data, reason(err))
 	}
 	if out, err = restoreInto(ctx, d, in, progress); err != nil {
+		return out, errors.Join(err, clearFolder(in.Data))
+	}
+	if err := keepForgotten(in); err != nil {
 		return out, errors.Join(err, clearFolder(in.Data))
 	}
 	return out, os.Remove(filepath.Join(in.Data, restoring))
@@ -120,7 +125,7 @@ func restoreInto(ctx context.Context, d *disk, in Bare, progress func(backup.Pro
 	if err != nil {
 		return out, err
 	}
-	keys, err := seal.Rebuild(d.seal(), in.Root, claimed.Seal)
+	keys, err := rebuildSeal(d.seal(), in, claimed.Seal)
 	if err != nil {
 		return out, err
 	}
@@ -131,6 +136,9 @@ func restoreInto(ctx context.Context, d *disk, in Bare, progress func(backup.Pro
 	folder := backup.Folder{Dir: filepath.Dir(filepath.Clean(in.From)), Verify: rescue.Verifier(fingerprint)}
 	c, err := folder.Chain(filepath.Base(filepath.Clean(in.From)))
 	if err != nil {
+		return out, err
+	}
+	if err := sameLog(in.Before, keys); err != nil {
 		return out, err
 	}
 	if err := c.Check(ctx, progress); err != nil {
@@ -145,10 +153,26 @@ func restoreInto(ctx context.Context, d *disk, in Bare, progress func(backup.Pro
 	}
 	m := c.Last()
 	out = Restored{Node: in.Node, Data: in.Data, Backup: m.Name, Taken: m.Time.Format("2006-01-02 15:04:05 UTC"), LogKey: fingerprint}
+	_, _, out.Shared = keys.Shared()
 	for _, n := range o.Counts() {
 		out.Blobs += n.Count
 	}
 	return out, fillFolder(ctx, d, in, o, keys, &out, progress)
+}
+
+// sameLog refuses a checkpoint that cannot say what the restore has lost.
+func sameLog(checkpoint []byte, keys *seal.Keys) error {
+	if checkpoint == nil {
+		return nil
+	}
+	cp, err := proof.ParseCheckpoint(checkpoint)
+	if err != nil {
+		return fmt.Errorf("what was lost cannot be said: %w", err)
+	}
+	if cp.Origin != keys.LogSigner().Name() {
+		return fmt.Errorf("the checkpoint is of the log %s, and the backup of %s: give one of the same cluster, or none", cp.Origin, keys.LogSigner().Name())
+	}
+	return nil
 }
 
 // fillFolder opens the rooms that a backup goes into, and fills them.

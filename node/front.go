@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/node/api"
+	"github.com/cloister-os/cloister/node/gate"
 	"github.com/cloister-os/cloister/node/health"
 )
 
@@ -96,7 +97,9 @@ func (n *Node) serveFront(web *tls.Config) {
 		MinVersion: tls.VersionTLS13, NextProtos: web.NextProtos,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return n.front.web.Load(), nil },
 	}
-	n.server = server(api.Shell(n.log, n.requests.Count, &n.front), c, n.log)
+	door := gate.New(n.listener, gate.Config{TLS: c, Logger: n.log})
+	n.server = server(door.Guard(api.Vital, api.Shell(n.log, n.requests.Count, api.Full()), api.Shell(n.log, n.requests.Count, &n.front)), c, n.log)
+	n.server.ConnContext = door.Context
 	requests, cut := context.WithCancel(context.Background())
 	n.server.BaseContext = baseContext(requests)
 	ended := make(chan struct{})
@@ -114,7 +117,7 @@ func (n *Node) serveFront(web *tls.Config) {
 	})
 	go func() {
 		defer close(ended)
-		if err := n.server.ServeTLS(n.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := n.server.Serve(door); !errors.Is(err, http.ErrServerClosed) {
 			n.rooms.fail(fmt.Errorf("the listener ended: %w", err))
 		}
 	}()

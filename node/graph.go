@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/cloister-os/cloister/agents/library"
@@ -44,6 +45,7 @@ func (n *Node) openGraph(context.Context) (err error) {
 	n.sources, err = connect.New(connect.Config{
 		Store: n.store, Blobs: n.blobs, Door: n.guard, Connectors: []connect.Connector{git.New(), files.New().Except(own)},
 		Node: n.principal(), Every: every(n.cfg.Sync.Every), Logger: n.log, Now: n.clock.Now, Leads: n.store.Leads, Away: n.away,
+		Policies: n.policies, Keys: n.keyPrincipals, Groups: n.knownGroups,
 	})
 	if err != nil {
 		return err
@@ -60,6 +62,30 @@ func (n *Node) openGraph(context.Context) (err error) {
 	n.rooms.runs("the syncs", n.sources.Run)
 	n.answers, err = answer.New(answer.Config{Store: n.store, Blobs: n.blobs, Index: n.index, Embed: n.embedder(), Logger: n.log})
 	return err
+}
+
+// keyPrincipals are the API keys as policies see them.
+func (n *Node) keyPrincipals(ctx context.Context, p auth.Principal) ([]auth.Principal, error) {
+	list, err := n.sessions.ListKeys(ctx, p)
+	out := make([]auth.Principal, 0, len(list))
+	for _, k := range list {
+		out = append(out, auth.Principal{Kind: auth.APIKey, ID: k.ID, Name: k.Name, Scopes: k.Scopes, Sources: k.Sources})
+	}
+	return out, err
+}
+
+// knownGroups are the groups of directories that give roles, for whoever may see
+// them.
+func (n *Node) knownGroups(ctx context.Context, p auth.Principal) (map[string]connect.Group, error) {
+	list, err := n.people.List(ctx, p)
+	out := map[string]connect.Group{}
+	for _, dir := range list {
+		for _, g := range dir.Grants {
+			id := dir.Name + "/" + g.Group
+			out[id] = connect.Group{Name: g.Name, Roles: append(out[id].Roles, g.Role)}
+		}
+	}
+	return out, err
 }
 
 // embedder makes vectors in the name of whoever asked, or of the node when
@@ -118,6 +144,9 @@ func (n *Node) cited(ctx context.Context, p auth.Principal, in api.CitationInput
 	err = n.guard.Read(ctx, req, func(ctx context.Context, _ *guard.Permit) (guard.Outcome, error) {
 		err := n.store.View(ctx, store.At(store.Version(in.Version)), func(s store.Snapshot) error {
 			r := graph.NewReader(s, graph.AccessTo(in.Source), n.blobs)
+			if was, err := graph.Was(s, src.Source); err != nil || !was {
+				return errors.Join(err, fmt.Errorf("there is no record %q at version %d: %w", in.Record, in.Version, store.ErrNotFound))
+			}
 			rec, err := r.Record(id)
 			if err != nil {
 				return fmt.Errorf("there is no record %q at version %d: %w", in.Record, in.Version, err)

@@ -13,15 +13,12 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/node/webcert"
 )
 
-// Bounds of the listener.
+// Bounds of the listener; those of its connections are the gate's.
 const (
-	maxConnections = 4096
 	headerWait     = 10 * time.Second
 	idleWait       = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
@@ -33,7 +30,7 @@ func listen(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case err == nil:
-		return netutil.LimitListener(l, maxConnections), nil
+		return l, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("the address %s is in use: stop what uses it, or choose another with --listen", address)
 	case errors.Is(err, syscall.EACCES):
@@ -46,10 +43,7 @@ func listen(address string) (net.Listener, error) {
 
 // webTLS is the node's side of every connection from people and programs.
 func (n *Node) webTLS() (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(n.cfg.Listen)
-	if err != nil {
-		return nil, err
-	}
+	host := reached(n.cfg.Listen, n.place.Address)
 	names, ips := split(append([]string{host, n.place.Service}, n.cfg.Names...))
 	if a, ok := n.listener.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 		ips = append(ips, interfaceIPs()...)
@@ -109,14 +103,18 @@ func interfaceIPs() []net.IP {
 	return out
 }
 
-// url is where people reach the node.
-func url(l net.Listener, address string) string {
-	host, _, _ := net.SplitHostPort(address)
-	port := l.Addr().(*net.TCPAddr).Port
-	if host == "" || net.ParseIP(host).IsUnspecified() {
-		host = "localhost"
+// reached is the host that people reach the node by: the one it listens on, and
+// where that is all of the machine's, the one that other nodes reach it by; "" when
+// there is none.
+func reached(listen, peer string) string {
+	host, _, _ := net.SplitHostPort(listen)
+	if host != "" && !net.ParseIP(host).IsUnspecified() {
+		return host
 	}
-	return "https://" + net.JoinHostPort(host, fmt.Sprint(port))
+	if host, _, err := net.SplitHostPort(peer); err == nil {
+		return host
+	}
+	return ""
 }
 
 // server answers with h. Bodies have their deadline from api.Shell.

@@ -20,11 +20,13 @@ import (
 	"time"
 
 	"github.com/cloister-os/cloister/agents/library"
+	"github.com/cloister-os/cloister/agents/memory"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/auth/budget"
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/auth/session"
@@ -82,6 +84,7 @@ type Node struct {
 	audit    *audit.Log
 	backups  *rescue.Service
 	sessions *session.Service
+	people   *people.Service
 	blobs    *blob.Store
 	exchange *exchange.Client
 	replica  *replica.Replica
@@ -93,6 +96,7 @@ type Node struct {
 	sources  *connect.Service
 	index    *search.Index
 	answers  *answer.Answerer
+	memories *memory.Service
 	runs     *run.Engine
 	setup    *Setup // nil when setup is complete
 	server   *http.Server
@@ -116,11 +120,22 @@ func newNode(cfg config.Config, version string, log *slog.Logger) *Node {
 // start opens every room, or none.
 func (n *Node) start(ctx context.Context) error {
 	for _, open := range []func(context.Context) error{
-		n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openBackups, n.openModels, n.openGateway, n.openGraph, n.openRuns, n.openRotation, n.openDoor,
+		n.checkSettings, n.openListener, n.openDisk, n.openPlace, n.openSeal, n.openFront, n.openPort, n.openStore, n.openGovernance, n.openRoster, n.openBlobs, n.openBackups, n.openModels, n.openGateway, n.openGraph, n.openMemory, n.openRuns, n.openRotation, n.openDoor,
 	} {
 		if err := open(ctx); err != nil {
 			return errors.Join(err, n.rooms.Close())
 		}
+	}
+	return nil
+}
+
+// checkSettings finds what the settings' own package cannot, before anything is made.
+func (n *Node) checkSettings(context.Context) error {
+	if n.cfg.Backup.Recovery == "" {
+		return nil
+	}
+	if err := seal.CheckRecoveryKey(n.cfg.Backup.Recovery); err != nil {
+		return fmt.Errorf("backup.recovery: %w", err)
 	}
 	return nil
 }
@@ -141,7 +156,10 @@ func (n *Node) Serve(ctx context.Context) error {
 func (n *Node) Close() error { return n.rooms.Close() }
 
 // URL is where the node is reached.
-func (n *Node) URL() string { return url(n.listener, n.cfg.Listen) }
+func (n *Node) URL() string {
+	host, port := or(reached(n.cfg.Listen, n.place.Address), "localhost"), n.listener.Addr().(*net.TCPAddr).Port
+	return "https://" + net.JoinHostPort(host, fmt.Sprint(port))
+}
 
 func (n *Node) openDisk(context.Context) (err error) {
 	if n.disk, err = openDisk(n.cfg.Data); err != nil {
@@ -195,6 +213,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	cfg := consensus.Config{
 		Dir: n.cfg.Data, NodeID: n.cfg.Node, Logger: n.log, ReserveBytes: n.cfg.Disk.ReserveBytes, FreeBytes: n.freeBytes,
 		Address: n.place.Address, Found: n.place.Founder, Program: n.version, Ring: n.dataRing(),
+		Retention: n.cfg.History.Keep,
 	}
 	if n.port != nil {
 		cfg.Peers = n.port
@@ -241,6 +260,9 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 		return err
 	}
 	n.rooms.runs("the audit log", n.audit.Run)
+	n.rooms.runs("new starter policies", func(ctx context.Context) error {
+		return n.policies.RunAmend(ctx, n.store.Leads, n.recordAmended)
+	})
 	n.guard, err = guard.New(guard.Config{
 		Store: n.store, Policies: n.policies, Ledger: n.ledger, Node: n.cfg.Node, Logger: n.log, Now: n.clock.Now, Leads: n.store.Leads,
 	})
@@ -249,9 +271,16 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 	}
 	n.rooms.opened("the guard", n.guard.Close)
 	n.rooms.runs("the guard's sweep", n.guard.Run)
+	n.people, err = people.New(people.Config{
+		Store: n.store, Door: n.guard, Sealer: n.keys, Node: n.cfg.Node, Now: n.clock.Now, Logger: n.log, LocalAdministrator: session.LocalAdministrator,
+	})
+	if err != nil {
+		return err
+	}
+	n.rooms.opened("the directories", n.people.Close)
 	n.sessions, err = session.New(session.Config{
 		Store: n.store, Door: n.guard, Node: n.cfg.Node, Logger: n.log, Idle: n.cfg.Session.Idle, Life: n.cfg.Session.Life,
-		Now: n.clock.Now, Recent: n.guard.Recent, Leads: n.store.Leads, Sealer: n.keys,
+		Now: n.clock.Now, Recent: n.guard.Recent, Leads: n.store.Leads, Sealer: n.keys, People: n.people,
 	})
 	if err != nil {
 		return err
@@ -262,7 +291,7 @@ func (n *Node) openGovernance(ctx context.Context) (err error) {
 
 func (n *Node) openRuns(context.Context) (err error) {
 	n.runs, err = run.New(run.Config{
-		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: []run.Agent{library.Answer(n.answers, n.store, n.guard)},
+		Store: n.store, Door: n.guard, Blobs: n.blobs, Node: n.cfg.Node, Agents: []run.Agent{library.Answering(n.answers, n.store, n.guard, n.memories)}, Release: library.Release(n.store, n.guard, n.memories), Asked: library.Asked(n.memories),
 		Rights: n.sessions.Current, Parallel: n.cfg.Runs.Parallel, Longest: n.cfg.Runs.Longest, Keep: n.cfg.Runs.Keep, Logger: n.log,
 		Now: n.clock.Now, Leads: n.store.Leads, Leave: n.leave(),
 	})
@@ -290,19 +319,29 @@ func (n *Node) openDoor(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) ask(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
+// ask starts a run that answers a question, as the next turn of a conversation
+// when one is named.
+func (n *Node) ask(ctx context.Context, p auth.Principal, key string, in run.ID, question string) (id, conversation run.ID, err error) {
 	question = strings.TrimSpace(question)
 	if question == "" || len(question) > answer.MaxQuestionBytes {
-		return "", fmt.Errorf("%w: %w", store.ErrInvalid, answer.ErrQuestion)
+		return "", "", fmt.Errorf("%w: %w", store.ErrInvalid, answer.ErrQuestion)
 	}
-	return n.runs.StartOnce(ctx, p, key, library.AnswerName, answer.Question{Text: question})
+	q := library.Question{Question: answer.Question{Text: question}}
+	if n.memories.Recognise(ctx, p, question) {
+		said, err := n.memories.Hold(ctx, p, key, question)
+		if err != nil {
+			return "", "", err
+		}
+		q = library.Question{Memory: said} // the run does not keep the words
+	}
+	return n.runs.Begin(ctx, p, key, in, library.AnswerName, q)
 }
 
 func (n *Node) handler() (http.Handler, error) {
 	a, err := api.New(api.Config{
-		Store: n.store, Sessions: n.sessions, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
+		Store: n.store, Sessions: n.sessions, People: n.people, Door: n.guard, Guard: n.guard, Policies: n.policies, Ledger: n.ledger,
 		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Uploads: n.disk.uploads(), Runs: n.runs, Nodes: n.roster.Load(), Certificate: n.web, Backups: n.backups, Finalise: n.finalise,
-		Sources: n.sources, Cited: n.cited, Ask: n.ask, Status: n.status, SetupDone: n.setupDone, Seal: sealing{n}, Logger: n.log,
+		Sources: n.sources, Cited: n.cited, Ask: n.ask, Memories: n.memories, Status: n.status, SetupDone: n.setupDone, Seal: sealing{n}, Logger: n.log,
 	})
 	if err != nil {
 		return nil, err

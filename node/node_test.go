@@ -39,6 +39,8 @@ func settings(dir string) config.Config {
 	}
 }
 
+const password = "correct horse battery staple" // of ada
+
 var silent = slog.New(slog.DiscardHandler)
 
 // served is a node that is being served.
@@ -111,7 +113,7 @@ func (s *served) call(t *testing.T, method, path string, in, out any) (int, wire
 func (s *served) setUp(t *testing.T) {
 	t.Helper()
 	var session wire.Session
-	if status, p := s.call(t, http.MethodPost, "/api/v1/setup", wire.Setup{Code: s.setup.Code, User: "ada", Password: "correct horse battery staple"}, &session); status != http.StatusOK {
+	if status, p := s.call(t, http.MethodPost, "/api/v1/setup", wire.Setup{Code: s.setup.Code, User: "ada", Password: password}, &session); status != http.StatusOK {
 		t.Fatalf("setup: %d %+v", status, p)
 	}
 	s.token = session.Token
@@ -193,6 +195,32 @@ func TestAFullDiskStopsWritingAndFreeingSpaceBringsItBack(t *testing.T) {
 	again.token = s.token
 	if status, p := again.call(t, http.MethodGet, "/api/v1/status", nil, nil); status != http.StatusServiceUnavailable || p.Type != "urn:cloister:read-only" || !strings.Contains(p.Detail, "free some space") {
 		t.Errorf("after a start on a full disk: %d %+v", status, p)
+	}
+}
+
+// TestHistoryIsKeptAsLongAsConfigured: then it can no longer be cited, and its space
+// and that of its blobs is given back (store/machine, store/blob/replica).
+func TestHistoryIsKeptAsLongAsConfigured(t *testing.T) {
+	cited := func(t *testing.T, keep time.Duration) func() (int, wire.Problem) {
+		t.Helper()
+		cfg := settings(filepath.Join(t.TempDir(), "data"))
+		cfg.History.Keep = keep
+		s := serve(t, newNode(cfg, "test", silent))
+		s.setUp(t)
+		if status, p := s.call(t, http.MethodPost, "/api/v1/sources", wire.NewSource{Name: "docs", Kind: "files", Path: t.TempDir()}, nil); status != http.StatusCreated {
+			t.Fatalf("add a source: %d %+v", status, p)
+		}
+		return func() (int, wire.Problem) {
+			return s.call(t, http.MethodGet, "/api/v1/citations?source=docs&record=docs/file/a.md&version=2&start=0&end=1", nil, nil)
+		}
+	}
+	kept, gone := cited(t, 0), cited(t, time.Nanosecond)
+	eventually(t, "the past is gone", func() bool { status, _ := gone(); return status == http.StatusGone })
+	if _, p := gone(); p.Title != "That version is no longer kept." {
+		t.Errorf("%+v", p)
+	}
+	if status, p := kept(); status != http.StatusNotFound { // it can be read, and there was no such record
+		t.Errorf("kept for ever: %d %+v", status, p)
 	}
 }
 
@@ -290,6 +318,18 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
+func TestAWrongRecoveryKeyIsFoundBeforeAnythingIsMade(t *testing.T) {
+	cfg := settings(filepath.Join(t.TempDir(), "data"))
+	cfg.Backup.Recovery = "cloister-recovery-key-v1:not base64"
+	_, err := Open(t.Context(), cfg, "test", silent)
+	if err == nil || !strings.HasPrefix(err.Error(), "backup.recovery: this is no public recovery key") || !strings.Contains(err.Error(), "cloister backup keygen") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(cfg.Data); !os.IsNotExist(err) {
+		t.Errorf("the data folder was made: %v", err)
+	}
+}
+
 func TestNobodyIsServedWithoutASignIn(t *testing.T) {
 	s := serve(t, newNode(settings(filepath.Join(t.TempDir(), "data")), "test", silent))
 	for _, path := range []string{"/metrics", "/v1/models", "/api/v1/status"} {
@@ -311,6 +351,21 @@ func TestNobodyIsServedWithoutASignIn(t *testing.T) {
 		defer plain.Body.Close()
 		if plain.StatusCode != http.StatusBadRequest {
 			t.Errorf("without TLS: status %d", plain.StatusCode)
+		}
+	}
+}
+
+func TestWhereANodeIsReached(t *testing.T) {
+	for _, c := range []struct{ listen, peer, want string }{
+		{"localhost:8443", "10.0.0.1:8444", "localhost"},
+		{"node-1.example.org:8443", "10.0.0.1:8444", "node-1.example.org"},
+		{"0.0.0.0:8443", "10.0.0.1:8444", "10.0.0.1"},
+		{":8443", "node-1.example.org:8444", "node-1.example.org"},
+		{"[::]:8443", "[fd00::1]:8444", "fd00::1"},
+		{"0.0.0.0:8443", "", ""},
+	} {
+		if got := reached(c.listen, c.peer); got != c.want {
+			t.Errorf("%+v: %q", c, got)
 		}
 	}
 }

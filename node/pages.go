@@ -12,8 +12,8 @@ import (
 // pages is what a browser sees.
 func (n *Node) pages() (http.Handler, error) {
 	rooms, err := room.New(room.Config{
-		Store: n.store, Blobs: n.blobs, Door: n.guard, Sessions: n.sessions, Sources: n.sources, Runs: n.runs,
-		Ask:     n.ask,
+		Store: n.store, Blobs: n.blobs, Door: n.guard, Sessions: n.sessions, People: n.people, Sources: n.sources, Runs: n.runs,
+		Ask: n.ask, Memories: n.memories,
 		Records: guard.Records{Guard: n.guard, Log: n.audit}, Packs: n.packs, Policies: n.policies,
 		Engine: func() (bool, string) { s := n.engine.Status(); return s.Ready, s.Reason },
 		Prints: view.Fingerprints{Certificate: n.ca.Fingerprint(), LogKey: n.audit.Fingerprint()}, Logger: n.log,

@@ -39,8 +39,9 @@ type Wreck struct {
 }
 
 // Survey looks at a stopped node and says what Recover would start from. It
-// changes nothing that a start would not. Close gives the folder back.
-func Survey(ctx context.Context, data string, log *slog.Logger) (*Wreck, error) {
+// changes nothing that a start would not. When the root key is split, its holders
+// are asked for their shares. Close gives the folder back.
+func Survey(ctx context.Context, data string, ask AskShare, log *slog.Logger) (*Wreck, error) {
 	place, err := cluster.ReadPlace(data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the folder %s holds no node's data: give the data folder of a node that was stopped", data)
@@ -53,14 +54,14 @@ func Survey(ctx context.Context, data string, log *slog.Logger) (*Wreck, error) 
 		return nil, err
 	}
 	w := &Wreck{Data: data, Node: place.Node, place: place, disk: d, log: log, free: backup.FreeBytes}
-	if err := w.survey(); err != nil {
+	if err := w.survey(ask); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return w, nil
 }
 
-func (w *Wreck) survey() (err error) {
-	if w.keys, err = seal.Open(w.disk.seal()); err != nil {
+func (w *Wreck) survey(ask AskShare) (err error) {
+	if w.keys, err = openStopped(w.disk.seal(), ask); err != nil {
 		return err
 	}
 	if w.ring, err = w.keys.Keyring(w.Node, false); err != nil {

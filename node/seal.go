@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/cloister-os/cloister/auth"
@@ -113,14 +112,10 @@ func (n *Node) keepFront() error {
 		return err
 	}
 	names, ips := split(append([]string{host, n.place.Service}, n.cfg.Names...))
-	if own, err := os.Hostname(); err == nil && own != "" {
-		names = append(names, own)
-	}
-	id := seal.Identity{Names: append(names, "localhost"), IPs: append(ips, net.IPv4(127, 0, 0, 1), net.IPv6loopback)}
 	if a, ok := n.listener.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
-		id.IPs = append(id.IPs, interfaceIPs()...)
+		ips = append(ips, interfaceIPs()...)
 	}
-	return n.keys.KeepFront(n.ca, id)
+	return n.keys.KeepFront(n.ca, frontIdentity(names, ips))
 }
 
 // openRotation goes on with a change of the data key that an earlier life began, and

@@ -3,10 +3,15 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/node/api"
 	"github.com/cloister-os/cloister/node/api/wire"
 	"github.com/cloister-os/cloister/node/health"
 )
@@ -22,6 +27,9 @@ func (n *Node) status(ctx context.Context, p auth.Principal) (wire.Status, error
 	}
 	if w := n.web.Status().Warning; w != "" {
 		out.Warnings = append(out.Warnings, w)
+	}
+	if err := n.heard(ctx, &out); err != nil {
+		return out, err
 	}
 	blobs := n.replica.Status()
 	out.Blobs = wire.BlobStatus{Missing: blobs.Missing, MissingBytes: blobs.MissingBytes, Damaged: blobs.Damaged, Repaired: blobs.Repaired}
@@ -48,6 +56,28 @@ func (n *Node) status(ctx context.Context, p auth.Principal) (wire.Status, error
 	}
 	return out, err
 }
+
+// heard adds what is amiss with the directories.
+func (n *Node) heard(ctx context.Context, out *wire.Status) error {
+	list, err := n.people.Status(ctx)
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		h := list[name]
+		out.Directories = append(out.Directories, wire.DirectoryShort{Name: name, DirectoryHeard: api.Heard(h)})
+		switch {
+		case !h.Silent.IsZero():
+			out.Warnings = append(out.Warnings, fmt.Sprintf("The directory %s has not answered since %s: who is signed in goes on with what it said last, until %s.",
+				name, h.Silent.UTC().Format(time.TimeOnly), h.Ends().UTC().Format(time.DateTime)))
+		case h.Took > slowDirectory:
+			out.Warnings = append(out.Warnings, fmt.Sprintf("The directory %s takes %s to say what %d signed-in people may do, so that what is taken from them there counts late.",
+				name, h.Took.Round(time.Second), h.People))
+		}
+	}
+	return err
+}
+
+// slowDirectory is when what was taken from somebody in the directory may count
+// later than after ten seconds.
+const slowDirectory = 5 * time.Second
 
 // metrics answers a scraper that is signed in, with an API key as a rule.
 func (n *Node) metrics(w http.ResponseWriter, r *http.Request) {

@@ -63,8 +63,8 @@ func New(cfg Config) (*API, error) {
 	a.huma = humago.New(a.mux, c)
 	a.huma.UseMiddleware(a.authenticate)
 	for _, add := range []func(){
-		a.sessionRoutes, a.statusRoutes, a.sourceRoutes, a.askRoutes, a.citationRoutes, a.modelRoutes, a.auditRoutes,
-		a.keyRoutes, a.policyRoutes, a.costRoutes, a.nodeRoutes, a.sealRoutes, a.certificateRoutes, a.backupRoutes, a.formatRoutes,
+		a.sessionRoutes, a.statusRoutes, a.sourceRoutes, a.accessRoutes, a.askRoutes, a.memoryRoutes, a.conversationRoutes, a.citationRoutes, a.modelRoutes, a.auditRoutes,
+		a.keyRoutes, a.directoryRoutes, a.policyRoutes, a.costRoutes, a.nodeRoutes, a.sealRoutes, a.certificateRoutes, a.backupRoutes, a.formatRoutes,
 	} {
 		add()
 	}

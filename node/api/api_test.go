@@ -17,11 +17,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/cloister-os/cloister/agents/memory"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/auth/guard/guardtest"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/graph"
@@ -126,6 +128,10 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	cfg.Records = guard.Records{Guard: h.Guard, Log: log}
 	cfg.Sessions, err = session.New(session.Config{Store: st, Door: h.Guard, Node: "test", Sealer: keys})
 	must(t, err)
+	cfg.People, err = people.New(people.Config{Store: st, Door: h.Guard, Sealer: keys})
+	must(t, err)
+	cfg.Memories, err = memory.New(memory.Config{Store: st, Door: h.Guard, Sealer: keys})
+	must(t, err)
 	cfg.Sources, err = connect.New(connect.Config{Store: st, Blobs: blobs, Door: h.Guard, Connectors: []connect.Connector{noSource{}}, Node: guardtest.Node(), Every: -1})
 	must(t, err)
 	t.Cleanup(func() { cfg.Sources.Close() })
@@ -151,8 +157,8 @@ func open(t *testing.T, changes ...func(*Config)) *house {
 	cfg.Finalise = func(ctx context.Context, p auth.Principal) (from, to int, err error) {
 		return 1, 1, guarded{h.Guard}.ask(ctx, p, auth.ClusterManage)
 	}
-	cfg.Ask = func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error) {
-		return cfg.Runs.StartOnce(ctx, p, key, "echo", question)
+	cfg.Ask = func(ctx context.Context, p auth.Principal, key string, in run.ID, question string) (run.ID, run.ID, error) {
+		return cfg.Runs.Begin(ctx, p, key, in, "echo", question)
 	}
 	cfg.Status = func(context.Context, auth.Principal) (wire.Status, error) { return wire.Status{Node: "test"}, nil }
 	cfg.Cited = func(context.Context, auth.Principal, CitationInput) (wire.Passage, error) {
@@ -232,12 +238,14 @@ type route struct {
 
 func routes(t *testing.T, a *API) []route {
 	t.Helper()
+	directory := wire.NewDirectory{Name: "x", Servers: []string{"ldaps://dc1.example.org"}, CA: "x", BindDN: "x", BindPassword: "x", Base: "x"}
 	bodies := map[string]any{
+		"add-directory": directory, "test-new-directory": wire.TestDirectory{NewDirectory: directory}, "test-directory": wire.DirectoryTest{}, "grant-directory-role": wire.NewDirectoryRole{Group: "x", Role: "user"},
 		"setup": wire.Setup{Code: "x", User: "x", Password: "x"}, "login": wire.Login{User: "x", Password: "x"},
-		"ask": wire.Question{Question: "who?"}, "add-source": wire.NewSource{Name: "s", Kind: "files", Path: "/tmp"},
+		"ask": wire.Question{Question: "who?"}, "add-memory": wire.NewMemory{Text: "our release day is Thursday"}, "edit-memory": wire.NewMemory{Text: "our release day is Thursday"}, "rename-conversation": wire.Title{Title: "A"}, "add-source": wire.NewSource{Name: "s", Kind: "files", Path: "/tmp"},
 		"import-model": wire.ImportModel{Path: "/no/such/file"}, "create-key": wire.NewKey{Name: "k", Scopes: []string{"ask"}},
 		"put-policy": wire.NewPolicy{Text: `@id("x") permit (principal, action, resource);`}, "export-records": wire.Export{},
-		"put-upload": []byte("bytes"), "invite-node": wire.NewInvitation{}, "transfer-lead": wire.Transfer{}, "request-certificate": wire.CertificateNames{Names: []string{"x.example"}}, "import-certificate": wire.CertificateChain{}, "readdress-node": wire.Address{Peer: "10.0.0.9:8444"},
+		"put-upload": []byte("bytes"), "put-audience": wire.Audience{Audience: []string{"user"}}, "invite-node": wire.NewInvitation{}, "transfer-lead": wire.Transfer{}, "request-certificate": wire.CertificateNames{Names: []string{"x.example"}}, "import-certificate": wire.CertificateChain{}, "readdress-node": wire.Address{Peer: "10.0.0.9:8444"},
 		"create-backup": wire.NewBackup{}, "restore-backup": wire.RestoreBackup{}, "split-seal": wire.Split{Holders: []string{"ada", "eve"}, Need: 2}, "confirm-shares": wire.Confirm{Shares: []string{"x", "y"}},
 	}
 	var out []route
@@ -247,7 +255,7 @@ func routes(t *testing.T, a *API) []route {
 				continue
 			}
 			r := route{op.OperationID, method, path, bodies[op.OperationID], op.Metadata[public] == true}
-			for name, value := range map[string]string{"{id}": "x", "{name}": "x", "{sha256}": strings.Repeat("0", 64)} {
+			for name, value := range map[string]string{"{id}": "x", "{seq}": "1", "{name}": "x", "{sha256}": strings.Repeat("0", 64)} {
 				r.path = strings.ReplaceAll(r.path, name, value)
 			}
 			if r.id == "read-citation" {

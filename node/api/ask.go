@@ -99,7 +99,7 @@ func (a *API) ask(ctx context.Context, p auth.Principal, in *askInput) (*huma.St
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.cfg.Ask(ctx, p, in.Key, in.Body.Question)
+	id, _, err := a.cfg.Ask(ctx, p, in.Key, run.ID(in.Body.Conversation), in.Body.Question)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (a *API) await(ctx context.Context, p auth.Principal, id run.ID) ([]byte, e
 		}
 		switch ev.Kind {
 		case run.KindFinal:
-			return completed(ev.Data, id, ev.Cost)
+			return completed(ev, id)
 		case run.KindCancelled:
 			return nil, problem(http.StatusConflict, "The run was stopped.", "")
 		case run.KindFailed:
@@ -143,14 +143,16 @@ func failed(ev run.Event, id run.ID) error {
 	return problem(http.StatusInternalServerError, "The run failed.", fmt.Sprintf("Run %s: %s.", id, strings.TrimSuffix(why.Error, ".")))
 }
 
-// completed is an answer with the run's id and cost.
-func completed(result []byte, id run.ID, cost int64) ([]byte, error) {
+// completed is the answer of a final event, with the run's id, conversation and
+// cost.
+func completed(ev run.Event, id run.ID) ([]byte, error) {
 	var answer map[string]json.RawMessage
-	if err := json.Unmarshal(result, &answer); err != nil {
+	if err := json.Unmarshal(ev.Data, &answer); err != nil {
 		return nil, fmt.Errorf("result of run %s: %w", id, err)
 	}
 	answer["run"], _ = json.Marshal(string(id))
-	answer["cost_nano_usd"], _ = json.Marshal(cost)
+	answer["conversation"], _ = json.Marshal(string(ev.Conversation))
+	answer["cost_nano_usd"], _ = json.Marshal(ev.Cost)
 	return json.Marshal(answer)
 }
 
@@ -164,7 +166,7 @@ func (a *API) runEvents(ctx context.Context, p auth.Principal, id run.ID, from u
 			}
 			out := wire.Event{N: ev.N, Kind: ev.Kind, Step: ev.Step, Time: ev.Time, Data: ev.Data}
 			if ev.Kind == run.KindFinal {
-				if out.Data, err = completed(ev.Data, id, ev.Cost); err != nil {
+				if out.Data, err = completed(ev, id); err != nil {
 					yield(message{}, err)
 					return
 				}
@@ -178,13 +180,24 @@ func (a *API) runEvents(ctx context.Context, p auth.Principal, id run.ID, from u
 
 func wireRun(r run.Run) wire.Run {
 	out := wire.Run{
-		ID: string(r.ID), Agent: r.Agent, Version: r.Version, State: string(r.State), Step: r.Step,
+		ID: string(r.ID), Conversation: string(r.Conversation), Question: question(r), Agent: r.Agent, Version: r.Version, State: string(r.State), Step: r.Step,
 		Started: r.Started, Error: r.Error, CostNanoUSD: r.Cost, Result: r.Result,
 	}
 	if !r.Ended.IsZero() {
 		out.Ended = &r.Ended
 	}
 	return out
+}
+
+// question is what a run was asked, "" when it was started with something else.
+func question(r run.Run) string {
+	var in struct {
+		Text string `json:"text"`
+	}
+	if r.Input(&in) != nil {
+		return ""
+	}
+	return in.Text
 }
 
 func answerResponse(api huma.API) map[string]*huma.Response {

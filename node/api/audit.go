@@ -15,6 +15,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/node/api/wire"
+	"github.com/cloister-os/cloister/store"
 )
 
 type recordsInput struct {
@@ -28,6 +29,8 @@ type recordsInput struct {
 	Kind     string    `query:"kind" enum:"intent,outcome,refusal,event"`
 	Run      string    `query:"run" maxLength:"100"`
 	Resource string    `query:"resource" maxLength:"300" doc:"type:id, or type"`
+	Decision string    `query:"decision" enum:"allow,deny"`
+	Status   string    `query:"status" enum:"ok,failed,in-doubt" doc:"Of an outcome"`
 	Since    time.Time `query:"since"`
 	Until    time.Time `query:"until"`
 }
@@ -35,7 +38,8 @@ type recordsInput struct {
 func (in *recordsInput) filter() audit.Filter {
 	f := audit.Filter{
 		From: in.From, Before: in.Before, Oldest: in.Oldest, Limit: in.Limit, Actor: in.Actor, Action: auth.Action(in.Action),
-		Kind: audit.Kind(in.Kind), Run: in.Run, Resource: in.Resource, Since: in.Since, Until: in.Until,
+		Kind: audit.Kind(in.Kind), Run: in.Run, Resource: in.Resource, Decision: in.Decision, Status: in.Status,
+		Since: in.Since, Until: in.Until,
 	}
 	if in.After >= 0 {
 		f.From, f.Oldest = max(f.From, uint64(in.After)+1), true
@@ -59,6 +63,22 @@ func (a *API) auditRoutes() {
 			out.Records = append(out.Records, wire.Record{Seq: e.Seq, Version: uint64(e.Version), Time: e.Time, Record: json.RawMessage(e.Leaf)})
 		}
 		return &body[wire.Records]{out}, nil
+	})
+	one := operation(http.MethodGet, "/api/v1/audit/records/{seq}", "get-record", "One record, and the proof that the newest signed checkpoint holds it")
+	handle(a, one, func(ctx context.Context, p auth.Principal, in *struct {
+		Seq uint64 `path:"seq" maximum:"9223372036854775807"`
+	}) (*body[wire.Record], error) {
+		e, err := a.cfg.Records.Entry(ctx, p, in.Seq)
+		if err != nil {
+			return nil, err
+		}
+		out := wire.Record{Seq: e.Seq, Version: uint64(e.Version), Time: e.Time, Record: json.RawMessage(e.Leaf)}
+		proof, err := a.cfg.Records.Proof(ctx, p, in.Seq)
+		if errors.Is(err, store.ErrNotFound) {
+			return &body[wire.Record]{out}, nil // not signed yet
+		}
+		out.Proof = proof.Text()
+		return &body[wire.Record]{out}, err
 	})
 	checkpoint := operation(http.MethodGet, "/api/v1/audit/checkpoint", "checkpoint", "Sign the audit log as it stands and return the checkpoint; keep it for cloister-verify --after")
 	handle(a, checkpoint, func(ctx context.Context, p auth.Principal, _ *none) (*body[wire.Checkpoint], error) {

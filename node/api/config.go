@@ -6,10 +6,12 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/cloister-os/cloister/agents/memory"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/budget"
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/graph/connect"
@@ -24,6 +26,7 @@ import (
 type Config struct {
 	Store       store.Store
 	Sessions    *session.Service
+	People      *people.Service
 	Door        guard.Door
 	Guard       *guard.Guard // for requests that may be sent again; nil = their keys are ignored
 	Policies    *policy.Policies
@@ -34,13 +37,16 @@ type Config struct {
 	Packs       *pack.Service
 	Uploads     string // folder for files on their way; required
 	Runs        *run.Engine
+	Memories    *memory.Service
 	Certificate *webcert.Service
 	Nodes       Nodes
 	Seal        Seal
 	Backups     Backups
 	// Finalise raises the cluster to the newest data format, behind the guard.
-	Finalise  func(ctx context.Context, p auth.Principal) (from, to int, err error)
-	Ask       func(ctx context.Context, p auth.Principal, key, question string) (run.ID, error)
+	Finalise func(ctx context.Context, p auth.Principal) (from, to int, err error)
+	// Ask starts a run that answers a question, once for a key that is not "", as the
+	// next turn of a conversation when one is named.
+	Ask       func(ctx context.Context, p auth.Principal, key string, in run.ID, question string) (id, conversation run.ID, err error)
 	Status    func(ctx context.Context, p auth.Principal) (wire.Status, error) // called once the guard let the caller through
 	SetupDone func()                                                           // called after setup; may be nil
 	Heartbeat time.Duration                                                    // of event streams; 0 = 15 s

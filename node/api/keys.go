@@ -26,6 +26,9 @@ func (a *API) keyRoutes() {
 	create := operation(http.MethodPost, "/api/v1/keys", "create-key", "Create an API key; its secret is in this answer and nowhere else")
 	create.DefaultStatus = http.StatusCreated
 	handle(a, create, func(ctx context.Context, p auth.Principal, in *body[wire.NewKey]) (*body[wire.Key], error) {
+		if err := a.cfg.Sources.Grantable(ctx, p, in.Body.Sources); err != nil {
+			return nil, err
+		}
 		k, secret, err := a.cfg.Sessions.CreateKey(ctx, p, session.KeySpec{
 			Name: in.Body.Name, Scopes: in.Body.Scopes, Sources: in.Body.Sources, TTL: time.Duration(in.Body.Hours) * time.Hour,
 		})

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/threads"
 )
 
 // A node that is asked for more than it can do says so at once, while it still
@@ -73,7 +73,7 @@ type Load struct{ classes map[urgency]*class }
 // now and then, and what the store's own work waits for one grows with their
 // number.
 func NewLoad() *Load {
-	n := max(runtime.GOMAXPROCS(0), 2)
+	n := max(threads.Processors(), 2)
 	return &Load{map[urgency]*class{
 		ordinary: newClass("requests", 32*n, 256*n, time.Second, "1"),
 		entry:    newClass("sign-ins", 64, 256, 10*time.Second, "2"),
@@ -118,8 +118,19 @@ func arrive(r *http.Request) error {
 }
 
 func (c *class) refuse(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Retry-After", c.after)
-	err := fmt.Errorf("%w: this node serves %d %s at once", store.ErrBusy, cap(c.slots), c.name)
+	refuse(w, r, c.after, fmt.Errorf("%w: this node serves %d %s at once", store.ErrBusy, cap(c.slots), c.name))
+}
+
+// Full answers whoever comes when every connection that the node holds is at work,
+// unless what they come for is Vital.
+func Full() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, r, "5", fmt.Errorf("%w: every connection of this node is at work", store.ErrBusy))
+	})
+}
+
+func refuse(w http.ResponseWriter, r *http.Request, after string, err error) {
+	w.Header().Set("Retry-After", after)
 	if program(r) {
 		p := problem(http.StatusServiceUnavailable, "Too busy.", sentence(err))
 		p.Type = typeBusy
@@ -127,6 +138,12 @@ func (c *class) refuse(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Error(w, "Too busy just now. Nothing was changed; try again in a moment.", http.StatusServiceUnavailable)
+}
+
+// Vital reports whether a path is answered however full the node is: its health, and
+// the bringing of shares to a sealed one.
+func Vital(path string) bool {
+	return vital(path) == health || path == "/unseal" || path == "/api/v1/seal" || path == "/api/v1/seal/unseal"
 }
 
 // vital says of the paths by which a node is watched and entered what they are.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
@@ -57,12 +59,12 @@ func (a *API) policyRoutes() {
 	handle(a, put, a.putPolicy)
 	remove := operation(http.MethodDelete, "/api/v1/policies/{id}", "remove-policy", "Remove a policy; that counts from the next call")
 	handle(a, remove, func(ctx context.Context, p auth.Principal, in *policyInput) (*none, error) {
-		return nil, a.changePolicies(ctx, p, "remove "+in.ID, "", func(tx *store.Tx) error { return a.cfg.Policies.Remove(tx, in.ID) })
+		return nil, a.changePolicies(ctx, p, "remove "+in.ID, in.ID, "", func(tx *store.Tx) error { return a.cfg.Policies.Remove(tx, in.ID) })
 	})
 }
 
 func (a *API) putPolicy(ctx context.Context, p auth.Principal, in *putPolicyInput) (*body[wire.Policy], error) {
-	err := a.changePolicies(ctx, p, "put "+in.ID, in.Body.Text, func(tx *store.Tx) error {
+	err := a.changePolicies(ctx, p, "put "+in.ID, in.ID, in.Body.Text, func(tx *store.Tx) error {
 		id, err := a.cfg.Policies.Put(tx, in.Body.Text)
 		if err == nil && id != in.ID {
 			return problem(http.StatusUnprocessableEntity, "The policy's @id and its name differ.",
@@ -91,9 +93,11 @@ func (a *API) readPolicies(ctx context.Context, p auth.Principal, use func([]pol
 }
 
 // changePolicies commits a change together with its outcome on the record, which
-// holds the digest of the text.
-func (a *API) changePolicies(ctx context.Context, p auth.Principal, what, text string, change func(*store.Tx) error) error {
-	req := guard.Request{Principal: p, Action: auth.PolicyManage, Resource: auth.TheSystem, Args: []string{what, text}, Detail: map[string]any{"what": what}}
+// holds what the change took from the policies and added to them.
+func (a *API) changePolicies(ctx context.Context, p auth.Principal, what, id, text string, change func(*store.Tx) error) error {
+	detail := map[string]any{"what": what}
+	detail["removed"], detail["added"] = a.difference(id, text)
+	req := guard.Request{Principal: p, Action: auth.PolicyManage, Resource: auth.TheSystem, Args: []string{what, text}, Detail: detail}
 	return a.cfg.Door.Do(ctx, req, func(ctx context.Context, permit *guard.Permit) (guard.Outcome, error) {
 		if err := permit.Covers(auth.PolicyManage, auth.TheSystem); err != nil {
 			return guard.Outcome{}, err
@@ -113,6 +117,46 @@ func (a *API) changePolicies(ctx context.Context, p auth.Principal, what, text s
 		}
 		return guard.Outcome{}, err
 	})
+}
+
+// Bounds of a difference on the record.
+const (
+	maxDiffLines = 60
+	maxDiffLine  = 200 // bytes
+)
+
+// difference is the lines that a policy loses and gains with a new text; "" is
+// none.
+func (a *API) difference(id, text string) (removed, added []string) {
+	before := ""
+	for _, one := range a.cfg.Policies.List() {
+		if one.ID == id {
+			before = one.Text
+		}
+	}
+	return beyond(before, text), beyond(text, before)
+}
+
+// beyond is the lines of a text that another lacks.
+func beyond(text, other string) []string {
+	out := []string{}
+	have := strings.Split(other, "\n")
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.TrimSpace(line) == "" || slices.Contains(have, line) {
+			continue
+		}
+		if len(out) == maxDiffLines {
+			return append(out, "… and more")
+		}
+		if auth.HoldsSecret(line) {
+			line = "(a line with what looks like an API key)"
+		}
+		if len(line) > maxDiffLine {
+			line = strings.ToValidUTF8(line[:maxDiffLine], "") + "…"
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 func invalidPolicy(err error) error {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
+	"github.com/cloister-os/cloister/auth/directory"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/session"
 	"github.com/cloister-os/cloister/graph/connect"
 	"github.com/cloister-os/cloister/models"
@@ -38,11 +40,24 @@ var kinds = []kind{
 	{session.ErrName, http.StatusUnprocessableEntity, "That is not a user name.", true, ""},
 	{session.ErrSetupDone, http.StatusConflict, "Setup has been done.", true, ""},
 	{session.ErrSetupCode, http.StatusForbidden, "The setup code is wrong.", true, ""},
+	{people.ErrInvalid, http.StatusUnprocessableEntity, "That cannot work.", true, ""},
+	{people.ErrExists, http.StatusConflict, "There is a directory of that name already.", true, ""},
+	{people.ErrLockOut, http.StatusConflict, "Nobody would be left who administers.", true, ""},
+	{people.ErrUntested, http.StatusUnprocessableEntity, "The connection to the directory does not work yet.", true, ""},
 	{auth.ErrUnauthenticated, http.StatusUnauthorized, "Sign in first.", true, ""},
 	{auth.ErrThrottled, http.StatusTooManyRequests, "Too many attempts.", true, "5"},
 	{auth.ErrDenied, http.StatusForbidden, "Not permitted.", true, ""},
+	{people.ErrNoRole, http.StatusForbidden, "You have no role here.", true, ""},
+	{directory.ErrNoAnswer, http.StatusServiceUnavailable, "The directory does not answer.", true, "5"},
+	{directory.ErrGone, http.StatusNotFound, "The directory has no such entry.", true, ""},
+	{directory.ErrAmbiguous, http.StatusConflict, "Several entries of the directory match.", true, ""},
+	{directory.ErrTooMany, http.StatusUnprocessableEntity, "Too many groups.", true, ""},
+	{directory.ErrConfig, http.StatusUnprocessableEntity, "The directory's settings cannot work.", true, ""},
 	{run.ErrNotFound, http.StatusNotFound, "There is no such run.", true, ""},
 	{run.ErrUnknown, http.StatusNotFound, "There is no such agent.", true, ""},
+	{run.ErrTurn, http.StatusConflict, "One question at a time.", true, ""},
+	{run.ErrFull, http.StatusConflict, "The conversation is full.", true, ""},
+	{run.ErrMany, http.StatusConflict, "Too many conversations.", true, ""},
 	{run.ErrEnded, http.StatusConflict, "The run has already ended.", true, ""},
 	{run.ErrBusy, http.StatusServiceUnavailable, "Too busy.", true, "1"},
 	{run.ErrStopping, http.StatusServiceUnavailable, "The node is stopping.", true, "5"},

@@ -36,6 +36,7 @@ type Config struct {
 	Log     Log
 	Sync    Sync
 	Runs    Runs
+	History History
 	Session Session
 	Disk    Disk
 	Models  Models
@@ -80,6 +81,11 @@ type Runs struct {
 	Keep     time.Duration // a run that ended longer ago is forgotten
 }
 
+// History says how far back the past can be read.
+type History struct {
+	Keep time.Duration // at least Runs.Keep, since a run's citations are read as they were; 0 = for ever
+}
+
 // Session bounds how long somebody stays signed in.
 type Session struct {
 	Idle time.Duration
@@ -121,6 +127,7 @@ func keys() []key {
 		{"runs.parallel", "32", "runs that are worked on at once", number(func(c *Config) *int { return &c.Runs.Parallel }, 1, 1024)},
 		{"runs.longest", "10m", "how long one run may take", span(func(c *Config) *time.Duration { return &c.Runs.Longest }, time.Second, 24*time.Hour)},
 		{"runs.keep", "2160h", "a run that ended longer ago is forgotten; the audit record is not", span(func(c *Config) *time.Duration { return &c.Runs.Keep }, time.Hour, 10*366*24*time.Hour)},
+		{"history.keep", "2160h", "how far back the past can be read, at least runs.keep; then its space is given back; 0 = for ever", span(func(c *Config) *time.Duration { return &c.History.Keep }, 0, 100*366*24*time.Hour)},
 		{"session.idle", "12h", "a session unused for so long ends", span(func(c *Config) *time.Duration { return &c.Session.Idle }, time.Minute, 30*24*time.Hour)},
 		{"session.life", "168h", "a session so old ends", span(func(c *Config) *time.Duration { return &c.Session.Life }, time.Minute, 366*24*time.Hour)},
 		{"disk.reserve", "512MiB", "writes stop when less than this is free", setReserve},
@@ -182,6 +189,9 @@ func Load(fs *pflag.FlagSet) (Config, error) {
 		if err := k.set(&c, strings.TrimSpace(text)); err != nil {
 			return Config{}, fmt.Errorf("%s = %q: %w", k.name, text, err)
 		}
+	}
+	if c.History.Keep > 0 {
+		c.History.Keep = max(c.History.Keep, c.Runs.Keep)
 	}
 	return c, c.validate()
 }

@@ -52,6 +52,20 @@ func TestFlagsWinOverEnvironmentWinsOverFile(t *testing.T) {
 	}
 }
 
+func TestHistoryIsKeptAsLongAsTheRunsThatCiteIt(t *testing.T) {
+	for file, want := range map[string]time.Duration{
+		"":                              2160 * time.Hour,
+		"[runs]\nkeep = \"5000h\"\n":    5000 * time.Hour,
+		"[history]\nkeep = \"5000h\"\n": 5000 * time.Hour,
+		"[history]\nkeep = \"24h\"\n":   2160 * time.Hour,
+		"[history]\nkeep = \"0\"\n":     0,
+	} {
+		if c, err := load(t, file, "--data", "d"); err != nil || c.History.Keep != want {
+			t.Errorf("%q: %v, %v, not %v", file, c.History.Keep, err, want)
+		}
+	}
+}
+
 func TestWhatIsWrongIsNamed(t *testing.T) {
 	tests := []struct{ name, file, want string }{
 		{"unknown key", "[run]\nparalel = 3\n", `there is no setting "run.paralel"; the nearest is "runs.parallel"`},

@@ -30,16 +30,17 @@ type Session struct {
 
 // Status says how the node is.
 type Status struct {
-	Node    string        `json:"node"`
-	Version string        `json:"version" doc:"The program's version"`
-	Started time.Time     `json:"started"`
-	User    string        `json:"user" doc:"Who asks, as the node sees it"`
-	Store   StoreStatus   `json:"store"`
-	Engine  EngineStatus  `json:"engine"`
-	Models  []string      `json:"models" doc:"The models it holds; empty for whoever may not list them"`
-	Sources []SourceShort `json:"sources" doc:"The sources that the caller may read"`
-	LogKey  string        `json:"log_key" doc:"Fingerprint of the audit log's key"`
-	Blobs   BlobStatus    `json:"blobs" doc:"How this node stands with the documents that all nodes hold"`
+	Node        string           `json:"node"`
+	Version     string           `json:"version" doc:"The program's version"`
+	Started     time.Time        `json:"started"`
+	User        string           `json:"user" doc:"Who asks, as the node sees it"`
+	Store       StoreStatus      `json:"store"`
+	Engine      EngineStatus     `json:"engine"`
+	Models      []string         `json:"models" doc:"The models it holds; empty for whoever may not list them"`
+	Sources     []SourceShort    `json:"sources" doc:"The sources that the caller may read"`
+	Directories []DirectoryShort `json:"directories,omitempty"`
+	LogKey      string           `json:"log_key" doc:"Fingerprint of the audit log's key"`
+	Blobs       BlobStatus       `json:"blobs" doc:"How this node stands with the documents that all nodes hold"`
 	// Warnings say what will not be well if nobody acts.
 	Warnings []string `json:"warnings,omitempty" doc:"What an operator should see to, a sentence each"`
 }
@@ -78,7 +79,7 @@ type NewSource struct {
 	Name     string   `json:"name" minLength:"1" maxLength:"64"`
 	Kind     string   `json:"kind" enum:"git,files"`
 	Path     string   `json:"path" minLength:"1" maxLength:"4096" doc:"Folder on the node"`
-	Audience []string `json:"audience,omitempty" maxItems:"100" doc:"Who may read it; empty: everyone who may ask"`
+	Audience []string `json:"audience,omitempty" maxItems:"64" doc:"Who may read it: roles, groups as DIRECTORY/ID, people by id; empty: the role user, which is everyone who may ask"`
 	Node     string   `json:"node,omitempty" maxLength:"64" doc:"The node whose machine has the folder; empty: the one that is asked"`
 }
 
@@ -87,13 +88,51 @@ type Source struct {
 	Name     string    `json:"name"`
 	Kind     string    `json:"kind"`
 	Path     string    `json:"path"`
-	Audience []string  `json:"audience,omitempty"`
+	Audience []string  `json:"audience,omitempty" doc:"Who may read it; absent on a source of before, which whoever the policies let reads"`
 	Added    time.Time `json:"added"`
 	Removing bool      `json:"removing,omitempty"`
 	AsOf     time.Time `json:"as_of" doc:"How fresh is what can be read: when the newest completed scan began"`
 	Node     string    `json:"node,omitempty" doc:"The node whose machine has it; empty: every node reaches it"`
 	Away     time.Time `json:"away,omitzero" doc:"Since when that node has not been heard of; absent while it is there"`
 	Progress Progress  `json:"progress"`
+}
+
+// Audience is who may read a source.
+type Audience struct {
+	Audience []string `json:"audience" minItems:"1" maxItems:"64" doc:"Roles, groups as DIRECTORY/ID, people by id"`
+}
+
+// Access is who may read what, and what nobody may.
+type Access struct {
+	Sources []SourceAccess `json:"sources"`
+	Orphans []Hidden       `json:"orphans" doc:"Records whose source is not there any more, so that nobody sees them"`
+	Keys    bool           `json:"keys" doc:"API keys are among the readers; false for whoever may not list keys"`
+}
+
+// SourceAccess is who may read one source. It tells nothing of what is in it.
+type SourceAccess struct {
+	Source   string   `json:"source"`
+	Kind     string   `json:"kind"`
+	Audience []string `json:"audience" doc:"Empty: whoever the policies let"`
+	Readers  []Reader `json:"readers"`
+	Nobody   bool     `json:"nobody" doc:"Nobody reads it"`
+	Records  int64    `json:"records,omitempty" doc:"How many records nobody sees because of that; at most 10000 are counted"`
+}
+
+// Reader is somebody whom an audience names, or a key that was granted a source.
+type Reader struct {
+	Kind     string   `json:"kind" enum:"role,group,person,key"`
+	ID       string   `json:"id"`
+	Name     string   `json:"name,omitempty"`
+	Reads    bool     `json:"reads" doc:"A policy lets them"`
+	Roles    []string `json:"roles,omitempty" doc:"One of which they need for that"`
+	Policies []string `json:"policies" doc:"That decided"`
+}
+
+// Hidden is records that nobody sees.
+type Hidden struct {
+	Source  string `json:"source"`
+	Records int64  `json:"records" doc:"At most 10000 are counted"`
 }
 
 // Progress says how a sync stands, or how the last one ended.
@@ -126,18 +165,63 @@ type Job struct {
 
 // Question is what somebody asks.
 type Question struct {
-	Question string `json:"question" minLength:"1" maxLength:"4000"`
+	Question     string `json:"question" minLength:"1" maxLength:"4000"`
+	Conversation string `json:"conversation,omitempty" maxLength:"64" doc:"The conversation it goes on with; none begins another"`
 }
 
 // Answer is what cloister ask --json prints.
 type Answer struct {
-	Outcome     string      `json:"outcome" enum:"answer,closest,unknown"`
-	Understood  string      `json:"understood"`
-	Answer      string      `json:"answer"`
-	Citations   []Citation  `json:"citations"`
-	Freshness   []Freshness `json:"freshness"`
-	Run         string      `json:"run"`
-	CostNanoUSD int64       `json:"cost_nano_usd"`
+	Outcome    string         `json:"outcome" enum:"answer,closest,unknown,memory,kept" doc:"memory: the caller told it, and no source states it; kept: it was a statement, and is remembered"`
+	Understood string         `json:"understood"`
+	Answer     string         `json:"answer"`
+	Citations  []Citation     `json:"citations"`
+	Freshness  []Freshness    `json:"freshness"`
+	Memories   []AnswerMemory `json:"memories,omitempty" doc:"What the caller told and the answer shows: never a source"`
+	// Of a question that leans on earlier ones.
+	Resolved     []Resolved `json:"resolved,omitempty" doc:"What words of the question were taken to stand for"`
+	Unclear      string     `json:"unclear,omitempty" doc:"What is missing, when that could not be told"`
+	Run          string     `json:"run"`
+	Conversation string     `json:"conversation" doc:"What it is a turn of: name it in the next question to go on"`
+	CostNanoUSD  int64      `json:"cost_nano_usd"`
+}
+
+// Resolved is what words of a question were taken to stand for.
+type Resolved struct {
+	Words string `json:"words"`
+	Means string `json:"means"`
+}
+
+// Conversation is questions in a row, of which each can lean on those before.
+type Conversation struct {
+	ID      string    `json:"id" doc:"That of its first run"`
+	Title   string    `json:"title"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated" doc:"Its newest question was asked"`
+	Turns   int       `json:"turns"`
+	State   string    `json:"state" enum:"running,done,failed,cancelled,forgotten" doc:"Of the newest turn"`
+}
+
+// Conversations is a page of them.
+type Conversations struct {
+	Conversations []Conversation `json:"conversations"`
+	Next          string         `json:"next,omitempty" doc:"before of the next page; none when this is the last"`
+}
+
+// Talk is a conversation with its turns.
+type Talk struct {
+	Conversation
+	Runs []Run `json:"runs" doc:"Its turns, oldest first; those that were forgotten are left out"`
+}
+
+// Title is a conversation's new title.
+type Title struct {
+	Title string `json:"title" minLength:"1" maxLength:"200"`
+}
+
+// Forgotten is what was deleted, and what remains of it.
+type Forgotten struct {
+	Turns   int    `json:"turns"`
+	Remains string `json:"remains"`
 }
 
 // Citation is a range of bytes of one version of a record.
@@ -161,16 +245,18 @@ type Freshness struct {
 
 // Run is what is known of a run.
 type Run struct {
-	ID          string          `json:"id"`
-	Agent       string          `json:"agent"`
-	Version     string          `json:"version"`
-	State       string          `json:"state" enum:"running,done,failed,cancelled"`
-	Step        string          `json:"step,omitempty"`
-	Started     time.Time       `json:"started"`
-	Ended       *time.Time      `json:"ended,omitempty"`
-	Error       string          `json:"error,omitempty"`
-	CostNanoUSD int64           `json:"cost_nano_usd"`
-	Result      json.RawMessage `json:"result,omitempty"`
+	ID           string          `json:"id"`
+	Conversation string          `json:"conversation"`
+	Question     string          `json:"question,omitempty"`
+	Agent        string          `json:"agent"`
+	Version      string          `json:"version"`
+	State        string          `json:"state" enum:"running,done,failed,cancelled"`
+	Step         string          `json:"step,omitempty"`
+	Started      time.Time       `json:"started"`
+	Ended        *time.Time      `json:"ended,omitempty"`
+	Error        string          `json:"error,omitempty"`
+	CostNanoUSD  int64           `json:"cost_nano_usd"`
+	Result       json.RawMessage `json:"result,omitempty"`
 }
 
 // Event is one of a run's events.
@@ -305,6 +391,7 @@ type Record struct {
 	Version uint64          `json:"version"`
 	Time    time.Time       `json:"time"`
 	Record  json.RawMessage `json:"record" doc:"The canonical JSON that was logged"`
+	Proof   string          `json:"proof,omitempty" doc:"C2SP tlog-proof with the newest signed checkpoint; only where one record is asked for"`
 }
 
 // Checkpoint is the signed state of the audit log.
