@@ -1,50 +1,122 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/cloister-os/cloister/node/api/wire"
 )
 
 func askCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: `ask "QUESTION"`, Short: "Ask a question about what the sources hold", Args: cobra.ArbitraryArgs,
+	ask := &cobra.Command{
+		Use: `ask "QUESTION" [--continue | --conversation ID]`, Short: "Ask a question about what the sources hold", Args: cobra.ArbitraryArgs,
+		Long: "Ask a question about what the sources hold.\n\n" +
+			"A question may lean on those before it in the same conversation: \"and who changed it before that?\",\n" +
+			"\"when was that?\", \"who else?\", \"why?\". --continue goes on with your newest conversation.\n" +
+			"Without a question, on a terminal, it asks for one line after the other.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			question := strings.TrimSpace(strings.Join(args, " "))
-			if question == "" {
-				return usagef("the QUESTION is missing")
+			q := wire.Question{Question: strings.TrimSpace(strings.Join(args, " "))}
+			var err error
+			if q.Conversation, err = conversationToGoOn(cmd); err != nil {
+				return err
 			}
-			if wantsJSON(cmd) || !isTerminal(cmd.OutOrStdout()) {
-				var a wire.Answer
-				if err := call(cmd, http.MethodPost, "/api/v1/ask", wire.Question{Question: question}, &a); err != nil {
-					return err
+			if q.Question == "" {
+				if wantsJSON(cmd) || !term.IsTerminal(int(os.Stdin.Fd())) {
+					return usagef("the QUESTION is missing")
 				}
-				return show(cmd, a, func(w io.Writer) error { return writeAnswer(w, a) })
+				return askLines(cmd, q.Conversation)
 			}
-			return askLive(cmd, question)
+			_, err = askOne(cmd, q)
+			return err
 		},
+	}
+	ask.Flags().BoolP("continue", "c", false, "go on with your newest conversation")
+	ask.Flags().String("conversation", "", "go on with this conversation: an ID that cloister conversation list shows")
+	return ask
+}
+
+// conversationToGoOn is what the flags say; "" begins another.
+func conversationToGoOn(cmd *cobra.Command) (string, error) {
+	id, _ := cmd.Flags().GetString("conversation")
+	on, _ := cmd.Flags().GetBool("continue")
+	if !on {
+		return id, nil
+	}
+	if id != "" {
+		return "", usagef("say --continue or --conversation, not both")
+	}
+	page, err := conversations(cmd, url.Values{"limit": {"1"}})
+	if err == nil && len(page.Conversations) == 0 {
+		err = errors.New("there is no conversation to go on with: ask without --continue")
+	}
+	if err != nil {
+		return "", err
+	}
+	return page.Conversations[0].ID, nil
+}
+
+// askOne asks a question and prints the answer.
+func askOne(cmd *cobra.Command, q wire.Question) (a wire.Answer, err error) {
+	if !wantsJSON(cmd) && isTerminal(cmd.OutOrStdout()) {
+		return askLive(cmd, q)
+	}
+	if err := call(cmd, http.MethodPost, "/api/v1/ask", q, &a); err != nil {
+		return a, err
+	}
+	return a, show(cmd, a, func(w io.Writer) error { return writeAnswer(w, a) })
+}
+
+// askLines asks for one question after the other, in one conversation, until the
+// input ends.
+func askLines(cmd *cobra.Command, conversation string) error {
+	w := cmd.OutOrStdout()
+	fmt.Fprintln(w, "Ask, one question a line; a question may lean on those before. End with Ctrl-D.")
+	lines := bufio.NewScanner(cmd.InOrStdin())
+	for {
+		fmt.Fprint(w, "? ")
+		if !lines.Scan() {
+			fmt.Fprintln(w)
+			return lines.Err()
+		}
+		question := strings.TrimSpace(lines.Text())
+		if question == "" {
+			continue
+		}
+		a, err := askOne(cmd, wire.Question{Question: question, Conversation: conversation})
+		switch {
+		case cmd.Context().Err() != nil:
+			return cmd.Context().Err()
+		case err != nil:
+			fmt.Fprintf(cmd.ErrOrStderr(), "cloister: %s\n", clean(err.Error()))
+		default:
+			conversation = a.Conversation
+		}
+		fmt.Fprintln(w)
 	}
 }
 
 // askLive shows the run's stages while it runs.
-func askLive(cmd *cobra.Command, question string) error {
+func askLive(cmd *cobra.Command, q wire.Question) (a wire.Answer, err error) {
 	c, err := dial()
 	if err != nil {
-		return err
+		return a, err
 	}
 	b, w := newBar(), cmd.OutOrStdout()
 	defer b.clear()
 	ended := false
-	err = c.Stream(cmd.Context(), http.MethodPost, "/api/v1/ask", wire.Question{Question: question}, func(kind string, data []byte) error {
+	err = c.Stream(cmd.Context(), http.MethodPost, "/api/v1/ask", q, func(kind string, data []byte) error {
 		var ev wire.Event
 		if err := json.Unmarshal(data, &ev); err != nil {
 			return err
@@ -71,7 +143,6 @@ func askLive(cmd *cobra.Command, question string) error {
 		case "final":
 			b.clear()
 			ended = true
-			var a wire.Answer
 			if err := json.Unmarshal(ev.Data, &a); err != nil {
 				return err
 			}
@@ -82,7 +153,15 @@ func askLive(cmd *cobra.Command, question string) error {
 	if err == nil && !ended {
 		err = errors.New("the node ended before the answer did: ask again")
 	}
-	return err
+	return a, err
+}
+
+// answerOf is the answer of a run that is done.
+func answerOf(r wire.Run) (a wire.Answer, err error) {
+	if r.State == "done" {
+		err = json.Unmarshal(r.Result, &a)
+	}
+	return a, err
 }
 
 // bold is how an answer marks what was asked for.
@@ -91,8 +170,12 @@ var bold = regexp.MustCompile(`\*\*([^*\n]+)\*\*`)
 // writeAnswer prints an answer with its citations and how fresh they are.
 func writeAnswer(w io.Writer, a wire.Answer) error {
 	var b strings.Builder
-	if a.Understood != "" {
-		fmt.Fprintf(&b, "Understood as: %s\n\n", clean(a.Understood))
+	if a.Understood != "" && a.Unclear == "" {
+		fmt.Fprintf(&b, "Understood as: %s\n", clean(a.Understood))
+		for _, r := range a.Resolved {
+			fmt.Fprintf(&b, "  “%s”: %s\n", clean(r.Words), clean(r.Means))
+		}
+		b.WriteByte('\n')
 	}
 	text := strings.TrimSpace(clean(a.Answer))
 	if isTerminal(w) {
@@ -106,6 +189,18 @@ func writeAnswer(w io.Writer, a wire.Answer) error {
 		fmt.Fprintf(&b, "  [%d] %s: %s\n", i+1, clean(c.Source), clean(c.Title))
 		fmt.Fprintf(&b, "      %q\n", strings.Join(strings.Fields(clean(c.Text)), " "))
 		fmt.Fprintf(&b, "      record %s, version %d, bytes %d to %d\n", clean(c.Record), c.Version, c.Start, c.End)
+	}
+	for _, m := range a.Memories {
+		if m.Role == "agrees" || m.Role == "beside" {
+			fmt.Fprintf(&b, "\n%s\n", clean(m.Sentence))
+		}
+		switch {
+		case m.Forgotten:
+		case m.Role == "kept":
+			fmt.Fprintf(&b, "\nUndo: cloister memory undo %s\n", m.ID)
+		default:
+			fmt.Fprintf(&b, "\nWhy: cloister memory show %s\n", m.ID)
+		}
 	}
 	for i, f := range a.Freshness {
 		if i == 0 {

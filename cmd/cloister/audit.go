@@ -44,7 +44,7 @@ func auditCommand() *cobra.Command {
 			})
 		},
 	}
-	return group("audit", "Read and take away the signed record of what was done", auditListCommand(), auditExportCommand(), checkpoint, help)
+	return group("audit", "Read and take away the signed record of what was done", auditListCommand(), auditShowCommand(), auditExportCommand(), checkpoint, help)
 }
 
 const verifyHelp = `On the auditor's machine, which needs no access to this one:
@@ -77,6 +77,8 @@ func auditListCommand() *cobra.Command {
 	f.String("action", "", "what was done, like source.fetch")
 	f.String("resource", "", "on what: TYPE:ID, or TYPE")
 	f.String("run", "", "in which run")
+	f.String("decision", "", "allow or deny")
+	f.String("status", "", "how it ended: ok, failed or in-doubt")
 	f.String("since", "", "not before this time (RFC 3339)")
 	f.String("until", "", "before this time (RFC 3339)")
 	f.Uint64("before", 0, "only records with a smaller number")
@@ -85,10 +87,39 @@ func auditListCommand() *cobra.Command {
 	return cmd
 }
 
+func auditShowCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show NUMBER", Short: "Print one record as it was hashed", Args: needs("the record's NUMBER"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			seq, err := strconv.ParseUint(args[0], 10, 63)
+			if err != nil {
+				return usagef("a record has a number, like 17, not %q", args[0])
+			}
+			var r wire.Record
+			if err := get(cmd, fmt.Sprintf("/api/v1/audit/records/%d", seq), &r); err != nil {
+				return err
+			}
+			return show(cmd, r, func(w io.Writer) error {
+				if proof, _ := cmd.Flags().GetBool("proof"); proof {
+					if r.Proof == "" {
+						return fmt.Errorf("record %d is not signed yet: ask again in a second", seq)
+					}
+					_, err := io.WriteString(w, r.Proof)
+					return err
+				}
+				_, err := fmt.Fprintf(w, "%s\n", r.Record)
+				return err
+			})
+		},
+	}
+	cmd.Flags().Bool("proof", false, "print the proof that the newest signed checkpoint holds it (C2SP tlog-proof)")
+	return cmd
+}
+
 func auditQuery(cmd *cobra.Command) (url.Values, error) {
 	q := url.Values{}
 	f := cmd.Flags()
-	for _, name := range []string{"kind", "actor", "action", "resource", "run", "since", "until"} {
+	for _, name := range []string{"kind", "actor", "action", "resource", "run", "decision", "status", "since", "until"} {
 		v, _ := f.GetString(name)
 		if v == "" {
 			continue

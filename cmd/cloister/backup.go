@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloister-os/cloister/auth/audit/proof"
 	"github.com/cloister-os/cloister/cmd/cloister/client"
 	"github.com/cloister-os/cloister/node"
 	"github.com/cloister-os/cloister/node/api/wire"
@@ -267,10 +269,12 @@ func backupKeygenCommand() *cobra.Command {
 
 func backupRestoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "restore --from FOLDER/BACKUP --data DIR --node NAME --root-key FILE", Short: "Bring a cluster back, on bare machines or where it runs", Args: needs(),
+		Use: "restore --from FOLDER/BACKUP --data DIR --node NAME [--root-key FILE]", Short: "Bring a cluster back, on bare machines or where it runs", Args: needs(),
 		Long: `On a bare machine it makes the first node of the cluster out of a backup; further
 nodes join it as they joined the first time. It needs the root key: the file
-root.key of the seal folder of any old node, or the recovery key.
+root.key of the seal folder of any old node, or the recovery key. When the root key
+was split as the backup was made, its holders are asked for their shares instead,
+which are not shown; a script gives them with --shares-stdin, one a line.
 
 With --running NAME it brings the running cluster back to the backup of that name
 in the folder of the node that leads. Everything since the backup is lost.
@@ -288,8 +292,9 @@ so by cloister-verify.`,
 	f.String("from", "", "the backup, beside those that it builds on")
 	f.String("data", "", "a new or empty folder for everything the node keeps")
 	f.String("node", "", "the name of the first node: better not one of the old names")
-	f.String("root-key", "", "the file root.key of an old node's seal folder, or a recovery key")
-	f.String("after", "", "the newest checkpoint of the audit log that anybody holds, to say what was lost")
+	f.String("root-key", "", "the file root.key of an old node's seal folder, or a recovery key; without it the holders bring their shares")
+	addSharesFlag(cmd)
+	f.String("after", "", "the newest checkpoint or export of the audit log that anybody holds, to say what was lost")
 	f.String("running", "", "bring the running cluster back to the backup of this name")
 	f.String("reason", "", "for the record")
 	f.Bool("yes", false, "do not ask")
@@ -298,23 +303,18 @@ so by cloister-verify.`,
 
 func restoreBare(cmd *cobra.Command) error {
 	var in node.Bare
-	var keyFile, after string
-	for flag, to := range map[string]*string{"from": &in.From, "data": &in.Data, "node": &in.Node, "root-key": &keyFile} {
+	for flag, to := range map[string]*string{"from": &in.From, "data": &in.Data, "node": &in.Node} {
 		if *to, _ = cmd.Flags().GetString(flag); *to == "" {
 			return usagef("--%s is missing", flag)
 		}
 	}
 	in.Reason, _ = cmd.Flags().GetString("reason")
-	after, _ = cmd.Flags().GetString("after")
-	file, err := os.ReadFile(keyFile)
-	if err != nil {
+	if err := openedWith(cmd, &in); err != nil {
 		return err
 	}
-	if in.Root, err = node.RootKey(file, in.From); err != nil {
-		return err
-	}
-	if after != "" {
-		if in.Before, err = os.ReadFile(after); err != nil {
+	var err error
+	if after, _ := cmd.Flags().GetString("after"); after != "" {
+		if in.Before, err = readCheckpoint(after); err != nil {
 			return err
 		}
 	}
@@ -325,22 +325,59 @@ func restoreBare(cmd *cobra.Command) error {
 	b := newBar()
 	out, err := node.Restore(cmd.Context(), in, func(p backup.Progress) { b.show(p.Step, p.Done, p.Total, size(p.Done)) })
 	b.clear()
-	if err != nil {
+	if err := errors.Join(err, giveToOwner(in.Data)); err != nil {
 		return err
 	}
 	return show(cmd, out, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, `%s holds the cluster as it was at %s.
   audit log      %d records, epoch %d, key %s
   files          %d
-
+%s
 Start it with:
 
   cloister serve --data %s --listen HOST:PORT --cluster-peer HOST:PORT
 
 Then invite the other nodes anew: cloister node invite
-`, out.Data, out.Taken, out.Size, out.Epoch, out.LogKey, out.Blobs, out.Data)
+`, out.Data, out.Taken, out.Size, out.Epoch, out.LogKey, out.Blobs, sharedNote(out.Shared), out.Data)
 		return err
 	})
+}
+
+func sharedNote(shared bool) string {
+	if shared {
+		return "\nAt its start the holders must bring their shares again: cloister seal unseal\n"
+	}
+	return ""
+}
+
+// openedWith says what the backup is opened with: a file with the root key, or the
+// shares of its holders.
+func openedWith(cmd *cobra.Command, in *node.Bare) (err error) {
+	keyFile, _ := cmd.Flags().GetString("root-key")
+	if keyFile == "" {
+		in.Shares, err = askShares(cmd)
+		return err
+	}
+	file, err := os.ReadFile(keyFile)
+	if err != nil {
+		return err
+	}
+	in.Root, err = node.RootKey(file, in.From)
+	return err
+}
+
+// readCheckpoint takes the checkpoint out of what an auditor took away.
+func readCheckpoint(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	note, err := proof.CheckpointIn(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: give what cloister audit checkpoint or cloister audit export wrote", path, err)
+	}
+	return note, nil
 }
 
 func restoreRunning(cmd *cobra.Command, name string) error {

@@ -61,7 +61,7 @@ func login(cmd *cobra.Command, p client.Profile) error {
 	if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/login", wire.Login{User: p.User, Password: password}, &session); err != nil {
 		return err
 	}
-	p.User, p.Token = session.User, session.Token
+	p.Token = session.Token // and the name as it was typed: a person's own is not always what they sign in with
 	if err := p.Save(); err != nil {
 		return err
 	}

@@ -78,8 +78,8 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		serveCommand(), setupCommand(), loginCommand(), logoutCommand(), statusCommand(), sourceCommand(), askCommand(),
-		modelCommand(), nodeCommand(), certCommand(), backupCommand(), sealCommand(), auditCommand(), keyCommand(), policyCommand(), costCommand(), versionCommand(), manCommand(),
+		serveCommand(), setupCommand(), loginCommand(), logoutCommand(), statusCommand(), sourceCommand(), askCommand(), conversationCommand(), memoryCommand(),
+		modelCommand(), nodeCommand(), certCommand(), backupCommand(), sealCommand(), auditCommand(), keyCommand(), directoryCommand(), policyCommand(), costCommand(), versionCommand(), manCommand(),
 	)
 	return root
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,11 +99,11 @@ func nodeJoinCommand() *cobra.Command {
 				return err
 			}
 			j, err := node.Join(cmd.Context(), in)
-			if err != nil {
+			if err := errors.Join(err, giveToOwner(in.Data)); err != nil {
 				return err
 			}
 			return show(cmd, j, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "Node %s is part of the cluster. Start it with:\n\n  cloister serve --data %s --listen HOST:PORT\n", j.Node, j.Data)
+				_, err := fmt.Fprintf(w, "Node %s is part of the cluster. Start it with:\n\n  cloister serve --data %s --listen HOST:PORT\n\nor, where it was installed from a package:\n\n  systemctl enable --now cloister\n", j.Node, j.Data)
 				return err
 			})
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +22,10 @@ after trying to bring the lost ones back: whatever only they had is lost, and wh
 this one had heard of and nobody may have acknowledged counts from now on.
 
 The files are kept aside as they are. The cluster gets an identity of its own, so
-that a node which comes back after all is not let in. The audit log opens an epoch.`,
+that a node which comes back after all is not let in. The audit log opens an epoch.
+
+When the root key is split, the holders are asked for their shares, which are not
+shown; a script gives them with --shares-stdin, one a line.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			data, _ := cmd.Flags().GetString("data")
 			if data == "" {
@@ -31,17 +35,22 @@ that a node which comes back after all is not let in. The audit log opens an epo
 			if err != nil {
 				return err
 			}
-			return recoverNode(cmd, data)
+			return errors.Join(recoverNode(cmd, data), giveToOwner(data))
 		},
 	}
 	cmd.Flags().String("data", "", "the data folder of the node that was stopped")
 	cmd.Flags().String("confirm", "", "the node's name, in place of typing it")
 	cmd.Flags().String("reason", "", "for the record")
+	addSharesFlag(cmd)
 	return cmd
 }
 
 func recoverNode(cmd *cobra.Command, data string) (err error) {
-	w, err := node.Survey(cmd.Context(), data, quietLogger())
+	ask, err := askShares(cmd)
+	if err != nil {
+		return err
+	}
+	w, err := node.Survey(cmd.Context(), data, ask, quietLogger())
 	if err != nil {
 		return err
 	}

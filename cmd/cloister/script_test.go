@@ -8,10 +8,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cloister-os/cloister/auth/directory/directorytest"
 )
 
 func TestMain(m *testing.M) {
@@ -20,6 +23,7 @@ func TestMain(m *testing.M) {
 
 // The scripts under testdata are what a person could type.
 func TestScripts(t *testing.T) {
+	var slapd *directorytest.Server // of the script directory
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -35,12 +39,43 @@ func TestScripts(t *testing.T) {
 			for i, port := range freePorts(t, 6) {
 				env.Setenv(fmt.Sprintf("%s%d", []string{"WEB", "PEER"}[i%2], i/2+1), port)
 			}
+			if strings.HasSuffix(env.WorkDir, "script-directory") {
+				var err error
+				if slapd, err = giveDirectory(t, env); err != nil {
+					return err
+				}
+			}
 			return os.MkdirAll(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"dismiss": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 1 {
+					ts.Fatalf("usage: dismiss DN")
+				}
+				slapd.Delete(t, args[0])
+			},
 			"await": await, "mode": mode, "field": field, "eventually": eventually, "matches": matches,
 		},
 	})
+}
+
+// giveDirectory starts slapd for a script, with somebody in two groups.
+func giveDirectory(t *testing.T, env *testscript.Env) (*directorytest.Server, error) {
+	if why := directorytest.SlapdReason(); why != "" {
+		t.Skip(why)
+	}
+	const grace = "uid=grace,dc=example,dc=org"
+	d := directorytest.Slapd(t, directorytest.PersonEntry("grace", "displayName: Grace Example")+directorytest.PersonEntry("heidi")+
+		directorytest.GroupEntry("staff", grace)+directorytest.GroupEntry("watchers", grace))
+	env.Setenv("LDAPS", d.LDAPS)
+	env.Setenv("BINDDN", d.BindDN)
+	env.Setenv("BASE", d.Base)
+	for name, content := range map[string]string{"directory-ca.pem": string(d.CA), "bind-password": d.BindPassword + "\n", "grace-password": directorytest.Password + "\n"} {
+		if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte(content), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
 }
 
 // await waits until a file is there.

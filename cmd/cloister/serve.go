@@ -11,6 +11,8 @@ import (
 
 	"github.com/cloister-os/cloister/node"
 	"github.com/cloister-os/cloister/node/config"
+	"github.com/cloister-os/cloister/node/heap"
+	"github.com/cloister-os/cloister/store/threads"
 )
 
 func serveCommand() *cobra.Command {
@@ -31,6 +33,8 @@ func serveCommand() *cobra.Command {
 // serve runs the node until it is told to stop. A restore of the cluster makes it
 // begin again on what was restored.
 func serve(cmd *cobra.Command, cfg config.Config) error {
+	threads.Keep()
+	go heap.Keep(cmd.Context())
 	for {
 		err := serveOnce(cmd, cfg)
 		if !errors.Is(err, node.ErrRestored) || cmd.Context().Err() != nil {

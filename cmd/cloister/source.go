@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,9 +27,9 @@ func sourceCommand() *cobra.Command {
 			return show(cmd, sources, func(w io.Writer) error {
 				var rows [][]string
 				for _, s := range sources {
-					rows = append(rows, []string{s.Name, s.Kind, dash(s.Node), s.Path, sourceState(s), when(s.AsOf)})
+					rows = append(rows, []string{s.Name, s.Kind, dash(s.Node), s.Path, readBy(s.Audience), sourceState(s), when(s.AsOf)})
 				}
-				return table(w, []string{"NAME", "KIND", "NODE", "PATH", "SYNC", "AS OF"}, rows)
+				return table(w, []string{"NAME", "KIND", "NODE", "PATH", "READ BY", "SYNC", "AS OF"}, rows)
 			})
 		},
 	}
@@ -41,7 +42,18 @@ func sourceCommand() *cobra.Command {
 			return say(cmd, "Source %s is removed.", clean(args[0]))
 		},
 	}
-	return group("source", "Connect systems and keep them fresh", sourceAddCommand(), sourceSyncCommand(), list, remove)
+	return group("source", "Connect systems and keep them fresh", sourceAddCommand(), sourceSyncCommand(), list, sourceAudienceCommand(), sourceAccessCommand(), remove)
+}
+
+// readBy is an audience in a column.
+func readBy(audience []string) string {
+	switch len(audience) {
+	case 0:
+		return "whoever may"
+	case 1:
+		return audience[0]
+	}
+	return fmt.Sprintf("%s and %d more", audience[0], len(audience)-1)
 }
 
 func sourcePath(name string) string { return "/api/v1/sources/" + url.PathEscape(name) }
@@ -92,14 +104,15 @@ func sourceAddCommand() *cobra.Command {
 				return err
 			}
 			return show(cmd, src, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "Source %s is connected and its first sync has begun. Wait for it with: cloister source sync %s --wait\n", clean(src.Name), clean(src.Name))
+				_, err := fmt.Fprintf(w, "Source %s is connected and its first sync has begun.\nWho may read it: %s. They can wait for it with: cloister source sync %s --wait\nChange who may with: cloister source audience %s\n",
+					clean(src.Name), clean(strings.Join(src.Audience, ", ")), clean(src.Name), clean(src.Name))
 				return err
 			})
 		},
 	}
 	cmd.Flags().String("path", "", "the repository or folder, on the node")
 	cmd.Flags().String("node", "", "the node whose machine has it, by name; the one that is asked when not given")
-	cmd.Flags().StringSlice("audience", nil, "a role or key id that may read it; everybody who may ask when not given")
+	cmd.Flags().StringSlice("audience", nil, "a role, or a group as DIRECTORY/ID, that may read it, again and again; the role user, which is everyone who may ask, when not given")
 	return cmd
 }
 
