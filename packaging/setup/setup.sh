@@ -16,7 +16,7 @@ if [ -z "$have_go" ] || [ "$(printf '%s\n%s\n' "$need_go" "$have_go" | sort -V |
 fi
 
 packages="gcc g++ libc6-dev nlohmann-json3-dev libstb-dev python3-pip"
-[ "$stage" = test ] && packages="$packages chromium iproute2 util-linux python3-venv fonts-dejavu-core slapd samba samba-ad-dc samba-dsdb-modules samba-ad-provision winbind python3-samba"
+[ "$stage" = test ] && packages="$packages chromium-headless-shell iproute2 util-linux python3-venv fonts-dejavu-core slapd samba samba-ad-dc samba-dsdb-modules samba-ad-provision winbind python3-samba mmdebstrap systemd-container rpm gpg gpg-agent"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
   echo "This is not a Debian machine, so nothing was installed. If the build fails, it lacks one of: $packages"
@@ -28,7 +28,8 @@ for p in $packages; do
 done
 [ -z "$missing" ] && exit 0
 
-line="apt-get install -y --no-install-recommends$missing"
+# Another package manager at work, such as unattended upgrades, is waited for.
+line="apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends$missing"
 run() { sh -c "apt-get update -q && DEBIAN_FRONTEND=noninteractive $line"; }
 if [ "$(id -u)" = 0 ]; then
   echo "Installing$missing"

@@ -1,13 +1,18 @@
 #!/bin/sh
-# $1 is 1 at an install and 2 at an upgrade of an RPM, "configure" of a DEB.
+# $1 is 1 at an install and 2 at an upgrade of an RPM; "configure" of a DEB, whose
+# $2 is the version that was configured before, if any, or "abort-upgrade" and the
+# like when nothing was changed after all.
 set -e
-if [ -d /run/systemd/system ]; then
-  systemctl daemon-reload
+# rpm puts an edited configuration aside when the package goes; it counts again when
+# the package comes back.
+if [ "$1" = 1 ] && [ -f /etc/cloister/cloister.toml.rpmsave ]; then
+  mv -f /etc/cloister/cloister.toml.rpmsave /etc/cloister/cloister.toml
+  echo "Cloister's configuration is the one of its earlier installation."
+fi
+if [ -d /run/systemd/system ] && [ "${1#abort-}" = "$1" ]; then
+  systemctl daemon-reload || true
   # A node that was running goes on with the new program; one that was stopped stays so.
   systemctl try-restart cloister.service || true
-fi
-if ! grep -qm1 ' avx2 ' /proc/cpuinfo; then
-  echo "cloister: this machine's processor has no AVX2, so Cloister cannot start here; use one made after 2013 or let the virtual machine see it" >&2
 fi
 if [ "$1" = 1 ] || { [ "$1" = configure ] && [ -z "${2:-}" ]; }; then
   echo "Cloister is installed. Look at /etc/cloister/cloister.toml, then: systemctl enable --now cloister"
