@@ -72,9 +72,9 @@ func probes(sha string) []string {
 	}
 }
 
-// mustDiffer is what two runs never share: the run's id, the time, and the
+// mustDiffer is what two runs never share: the ids, the time, and the
 // version that everything is read at, which each write of anybody raises.
-var mustDiffer = regexp.MustCompile(`"run":"[^"]*"|"time":"[^"]*"|"version":\d+`)
+var mustDiffer = regexp.MustCompile(`"(?:run|conversation)":"[^"]*"|"time":"[^"]*"|"version":\d+`)
 
 // TestWhatMayNotBeSeenChangesNoByte asks before and after there is a source that
 // the key may not read: the answers, and the events on the way to them, are the

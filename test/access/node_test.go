@@ -39,6 +39,7 @@ type house struct {
 	dir    string // of its data
 	url    string
 	code   string // of the setup
+	logKey string // as it is noted at setup
 	client *http.Client
 	admin  caller
 	log    *lockedBuffer
@@ -95,7 +96,7 @@ func unset(t *testing.T) *house {
 	if !roots.AppendCertsFromPEM(read(t, offered.CA)) {
 		t.Fatal("the CA's certificate cannot be read")
 	}
-	h.url, h.code = offered.URL, offered.Code
+	h.url, h.code, h.logKey = offered.URL, offered.Code, offered.LogKey
 	h.client = &http.Client{
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

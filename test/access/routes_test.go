@@ -49,6 +49,13 @@ type route struct {
 
 const someHash = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
+const aGroup = "0e6bd2a5-6d0c-4a3a-9c52-2f7b1d9a5b11"
+
+// aDirectory cannot work: its certificate is none.
+func aDirectory() wire.NewDirectory {
+	return wire.NewDirectory{Name: "corp", Servers: []string{"ldaps://127.0.0.1:1"}, CA: "no certificate", BindDN: "cn=s", BindPassword: "x", Base: "dc=example,dc=org"}
+}
+
 func allOf(status any, names ...string) map[string]any {
 	out := map[string]any{}
 	for _, n := range names {
@@ -83,12 +90,26 @@ func routes() map[string]route {
 		"DELETE /api/v1/sources/{name}":           {path: "/api/v1/sources/gone", want: allOf(404, admin)},
 		"POST /api/v1/sources/{name}/sync":        {path: "/api/v1/sources/secret/sync", want: allOf(200, admin)},
 		"GET /api/v1/sources/{name}/progress":     {path: "/api/v1/sources/secret/progress", want: allOf(200, admin, other)},
+		"GET /api/v1/access":                      {want: allOf(200, admin, lawyer)},
+		"GET /api/v1/sources/{name}/audience":     {path: "/api/v1/sources/secret/audience", want: allOf(200, admin, lawyer)},
+		"PUT /api/v1/sources/{name}/audience":     {path: "/api/v1/sources/secret/audience", body: wire.Audience{Audience: []string{"user"}}, want: allOf(200, admin)},
 		"GET /api/v1/citations":                   {path: citation, want: allOf(200, admin, other)},
 		"POST /api/v1/ask":                        {body: wire.Question{Question: "How long are backups kept?"}, want: allOf(200, admin, asker, other, idle)},
 		"GET /api/v1/runs":                        {want: allOf(200, admin, asker, other, idle)},
 		"GET /api/v1/runs/{id}":                   {path: "/api/v1/runs/{run}", want: allOf(200, admin)},
 		"DELETE /api/v1/runs/{id}":                {path: "/api/v1/runs/{run}", want: with(allOf("denied without policy", asker, other, idle), 409, admin)},
 		"GET /api/v1/runs/{id}/events":            {path: "/api/v1/runs/{run}/events", want: allOf(200, admin)},
+		"GET /api/v1/conversations":               {want: allOf(200, admin, asker, other, idle)},
+		"GET /api/v1/conversations/{id}":          {path: "/api/v1/conversations/{run}", want: allOf(200, admin)},
+		"PATCH /api/v1/conversations/{id}":        {path: "/api/v1/conversations/{run}", body: wire.Title{Title: "A"}, want: with(allOf("denied without policy", asker, other, idle), 204, admin)},
+		"DELETE /api/v1/conversations/{id}":       {path: "/api/v1/conversations/{run}", want: with(allOf("denied without policy", asker, other, idle), skipped, admin)},
+		"GET /api/v1/memories":                    {want: allOf(200, admin)},
+		"POST /api/v1/memories":                   {body: wire.NewMemory{Text: "our release day is Thursday"}, want: allOf(201, admin)},
+		"DELETE /api/v1/memories":                 {want: allOf(200, admin)},
+		"GET /api/v1/memories/{id}":               {path: "/api/v1/memories/none", want: allOf(404, admin)},
+		"PUT /api/v1/memories/{id}":               {path: "/api/v1/memories/none", body: wire.NewMemory{Text: "our release day is Thursday"}, want: allOf(404, admin)},
+		"DELETE /api/v1/memories/{id}":            {path: "/api/v1/memories/none", want: allOf(404, admin)},
+		"POST /api/v1/memories/{id}/undo":         {path: "/api/v1/memories/none/undo", want: allOf(404, admin)},
 		"GET /api/v1/models":                      {want: allOf(200, admin, modeller)},
 		"POST /api/v1/models":                     {body: wire.ImportModel{Path: "/nowhere.pack"}, want: allOf(422, admin)},
 		"DELETE /api/v1/models/{name}":            {path: "/api/v1/models/none", want: allOf(404, admin)},
@@ -97,6 +118,7 @@ func routes() map[string]route {
 		"GET /api/v1/uploads/{sha256}":            {path: "/api/v1/uploads/" + someHash, want: allOf(200, admin)},
 		"PUT /api/v1/uploads/{sha256}":            {path: "/api/v1/uploads/" + someHash + "?offset=0", body: "part", want: allOf("200 or 409", admin)},
 		"GET /api/v1/audit/records":               {want: allOf(200, admin, auditor)},
+		"GET /api/v1/audit/records/{seq}":         {path: "/api/v1/audit/records/3", want: allOf(200, admin, auditor)},
 		"GET /api/v1/audit/checkpoint":            {want: allOf(200, admin, auditor)},
 		"POST /api/v1/audit/export":               {body: wire.Export{}, want: allOf(200, admin, auditor)},
 		"GET /api/v1/keys":                        {want: allOf(200, admin, keeper)},
@@ -127,6 +149,15 @@ func routes() map[string]route {
 		"POST /api/v1/certificate/request": {body: wire.CertificateNames{Names: []string{"cloister.example"}}, want: allOf(201, admin)},
 		"PUT /api/v1/certificate":          {body: wire.CertificateChain{Chain: "no chain"}, want: allOf(422, admin)},
 		"DELETE /api/v1/certificate":       {want: allOf(204, admin)},
+
+		"GET /api/v1/directories":                                {want: allOf(200, admin)},
+		"POST /api/v1/directories":                               {body: aDirectory(), want: allOf(422, admin)},
+		"POST /api/v1/directories/test":                          {body: wire.TestDirectory{NewDirectory: aDirectory()}, want: allOf(422, admin)},
+		"POST /api/v1/directories/{name}/test":                   {path: "/api/v1/directories/none/test", body: wire.DirectoryTest{}, want: allOf(404, admin)},
+		"DELETE /api/v1/directories/{name}":                      {path: "/api/v1/directories/none", want: allOf(404, admin)},
+		"GET /api/v1/directories/{name}/groups":                  {path: "/api/v1/directories/none/groups", want: allOf(404, admin)},
+		"POST /api/v1/directories/{name}/roles":                  {path: "/api/v1/directories/none/roles", body: wire.NewDirectoryRole{Group: aGroup, Role: "auditor"}, want: allOf(404, admin)},
+		"DELETE /api/v1/directories/{name}/roles/{group}/{role}": {path: "/api/v1/directories/none/roles/" + aGroup + "/auditor", want: allOf(404, admin)},
 
 		// What the document does not describe.
 		"POST /v1/chat/completions": {body: `{"model":"default","messages":[{"role":"user","content":"x"}]}`, want: allOf(404, admin, modeller)},
@@ -374,6 +405,8 @@ func TestEveryPageIsClosed(t *testing.T) {
 	fill := strings.NewReplacer("{$}", "", "{name}", "secret", "{run}", w.run, "{seq}", "3", "{id}", w.callers[other].id, "{id...}", "people-ask")
 	// What a key with scope ask on alpha may open; all else is refused or absent.
 	may := []string{"GET /", "GET /sources", "GET /ask", "POST /ask", "GET /account", "POST /account", "GET /sources/add", "GET /audit/export", "GET /keys/new"}
+	// And what a key with scope audit may.
+	mayAuditor := []string{"GET /", "GET /account", "POST /account", "GET /audit", "GET /audit/3", "GET /audit/export", "POST /audit/export"}
 	for _, p := range pages {
 		method, path := p[2], fill.Replace(p[3])
 		if method == "" {
@@ -385,7 +418,11 @@ func TestEveryPageIsClosed(t *testing.T) {
 				t.Errorf("%s %s as %s: %d to %q", method, path, c, got.status, to)
 			}
 		}
-		got := w.do(w.callers[asker], method, path, nil)
+		got := w.do(w.callers[auditor], method, path, nil)
+		if p[1] == "closed" && (got.status < 400) != slices.Contains(mayAuditor, method+" "+path) {
+			t.Errorf("%s %s as %s: %d to %q", method, path, auditor, got.status, got.header.Get("Location"))
+		}
+		got = w.do(w.callers[asker], method, path, nil)
 		text := strings.ToLower(string(got.body))
 		for _, word := range secretWords {
 			if strings.Contains(text, word) {
@@ -413,12 +450,18 @@ func TestWhatExistsIsRefusedLikeWhatDoesNot(t *testing.T) {
 			{"GET", "/api/v1/sources/secret", "/api/v1/sources/sacred", nil, nil},
 			{"DELETE", "/api/v1/sources/secret", "/api/v1/sources/sacred", nil, nil},
 			{"POST", "/api/v1/sources/secret/sync", "/api/v1/sources/sacred/sync", nil, nil},
+			{"GET", "/api/v1/sources/secret/audience", "/api/v1/sources/sacred/audience", nil, nil},
+			{"PUT", "/api/v1/sources/secret/audience", "/api/v1/sources/sacred/audience", wire.Audience{Audience: []string{"user"}}, wire.Audience{Audience: []string{"user"}}},
 			{"POST", "/api/v1/sources", "/api/v1/sources", wire.NewSource{Name: "secret", Kind: "files", Path: "/"}, wire.NewSource{Name: "sacred", Kind: "files", Path: "/"}},
 			{"GET", "/api/v1/sources/secret/progress", "/api/v1/sources/sacred/progress", nil, nil},
 			{"GET", "/api/v1/citations?source=secret&record=secret%2Fdocument%2Fxanadu.md&start=0&end=4&version=" + w.version, "/api/v1/citations?source=sacred&record=sacred%2Fdocument%2Fxanadu.md&start=0&end=4&version=" + w.version, nil, nil},
 			{"GET", "/api/v1/citations?source=secret&record=secret%2Fdocument%2Fxanadu.md&start=0&end=4&version=" + w.version, "/api/v1/citations?source=secret&record=secret%2Fdocument%2Fxxxxxx.md&start=0&end=400000&version=1", nil, nil},
 			{"GET", "/api/v1/runs/" + w.run, "/api/v1/runs/" + strings.Repeat("0", len(w.run)), nil, nil},
 			{"GET", "/api/v1/runs/" + w.run + "/events", "/api/v1/runs/" + strings.Repeat("0", len(w.run)) + "/events", nil, nil},
+			{"GET", "/api/v1/conversations/" + w.run, "/api/v1/conversations/" + strings.Repeat("0", len(w.run)), nil, nil},
+			{"PATCH", "/api/v1/conversations/" + w.run, "/api/v1/conversations/" + strings.Repeat("0", len(w.run)), wire.Title{Title: "A"}, wire.Title{Title: "A"}},
+			{"DELETE", "/api/v1/conversations/" + w.run, "/api/v1/conversations/" + strings.Repeat("0", len(w.run)), nil, nil},
+			{"POST", "/api/v1/ask", "/api/v1/ask", wire.Question{Question: "when?", Conversation: w.run}, wire.Question{Question: "when?", Conversation: strings.Repeat("0", len(w.run))}},
 			{"DELETE", "/api/v1/runs/" + w.run, "/api/v1/runs/" + strings.Repeat("0", len(w.run)), nil, nil},
 			{"GET", "/api/v1/uploads/" + someHash, "/api/v1/uploads/" + hash, nil, nil},
 			{"POST", "/api/v1/models", "/api/v1/models", wire.ImportModel{Upload: someHash}, wire.ImportModel{Upload: hash}},

@@ -62,8 +62,8 @@ func (c *cloister) fillOne(ctx context.Context, i, values int) error {
 	return until(ctx, "fill", func() error { return c.ask(http.MethodPost, c.lead, wire.TxPath, tx, nil) })
 }
 
-// snapshots measures writes while the leader stages all of its state, window by
-// window in turn with writes alone.
+// snapshots measures writes while the leader stages all of its state, from the first
+// byte of a stage to its last, in turn with writes alone.
 func snapshots(ctx context.Context, f *figures) error {
 	c, done, err := startCloister(ctx, "snapshot")
 	if err != nil {
@@ -75,48 +75,56 @@ func snapshots(ctx context.Context, f *figures) error {
 	}
 	f.add("state", float64(stateMB()), "MB")
 	var alone, beside samples
-	var ratio, staged []float64
+	var rates, tails, took []float64
 	for round := range 10 {
 		if err := alone.take(ctx, c, cell{64, 256, false}, round); err != nil {
 			return err
 		}
-		took := make(chan float64, 1)
-		stage, end := context.WithCancel(ctx)
-		go func() { took <- c.stageFor(stage) }()
-		err := beside.take(ctx, c, cell{64, 256, false}, round)
-		end()
-		if n := <-took; n > 0 {
-			staged = append(staged, n)
-		}
+		first := len(beside.rate)
+		seconds, err := c.takeBesideStage(ctx, &beside)
 		if err != nil {
 			return err
 		}
-		ratio = append(ratio, beside.rate[round]/alone.rate[round])
+		took = append(took, seconds)
+		rates = append(rates, median(beside.rate[first:])/alone.rate[round])
+		tails = append(tails, median(beside.p99[first:])/alone.p99[round])
+		fmt.Fprintf(os.Stderr, "round %d: %.1f s, %.2f of the rate, %.2f times the p99\n", round+1, seconds, rates[round], tails[round])
 	}
 	alone.report(f, "alone")
 	beside.report(f, "beside_snapshot")
-	f.spread("ratio", ratio, "")
-	if len(staged) > 0 {
-		f.spread("snapshot_took", staged, "s")
-	}
+	f.spread("rate_ratio", rates, "")
+	f.spread("p99_ratio", tails, "")
+	f.spread("snapshot_took", took, "s")
 	return nil
 }
 
-// stageFor stages on the leader, again and again until the context ends, and
-// returns how long the first whole one took.
-func (c *cloister) stageFor(ctx context.Context) (seconds float64) {
-	for ctx.Err() == nil {
+// takeBesideStage drives writes, slice by slice, until the leader has staged, and
+// returns how long that took. The last slice, which outlives the stage, does not count.
+func (c *cloister) takeBesideStage(ctx context.Context, x *samples) (seconds float64, err error) {
+	type stage struct {
+		seconds float64
+		err     error
+	}
+	staged := make(chan stage, 1)
+	go func() {
 		began := time.Now()
 		err := c.askWithin(10*time.Minute, http.MethodPost, c.lead, wire.AdminPath, wire.Admin{Do: "stage"}, nil)
-		if err == nil && seconds == 0 {
-			seconds = time.Since(began).Seconds()
+		staged <- stage{time.Since(began).Seconds(), err}
+	}()
+	for slice := 0; ; slice++ {
+		before := *x
+		if err := x.take(ctx, c, cell{64, 256, false}, slice); err != nil {
+			return 0, err
 		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "stage:", err)
-			return seconds
+		select {
+		case s := <-staged:
+			if slice > 0 {
+				*x = before
+			}
+			return s.seconds, s.err
+		default:
 		}
 	}
-	return seconds
 }
 
 // restarts measures how long a node with much state takes to be ready after a

@@ -79,12 +79,6 @@ func engineSpeed(ctx context.Context, f *figures) error {
 	return nil
 }
 
-func median(samples []float64) float64 {
-	var f figures
-	f.spread("", samples, "")
-	return f[0].Value
-}
-
 // scalarBuild compiles the binary without SIMD flags, once: the C++ code takes
 // minutes.
 func scalarBuild(ctx context.Context) (string, error) {

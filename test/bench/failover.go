@@ -175,11 +175,22 @@ func (c *cloister) killLeader(ctx context.Context, w *watched) (time.Duration, e
 		return nil
 	})
 	if err != nil {
+		c.explain()
 		return 0, err
 	}
 	pause(ctx, 500*time.Millisecond) // the longest gap is over when writes go on
 	gap := w.longest()
 	return gap, c.again(dead)
+}
+
+// explain ends every node with what its goroutines do in its log, for whoever
+// keeps the folder (BENCH_KEEP).
+func (c *cloister) explain() {
+	for i := range c.running {
+		fmt.Fprintf(os.Stderr, "node %d: process %d\n", i, c.node(i).Process.Pid)
+		_ = c.node(i).Process.Signal(syscall.SIGQUIT)
+	}
+	time.Sleep(2 * time.Second)
 }
 
 // node is the newest process of a node.

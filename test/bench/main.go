@@ -35,9 +35,13 @@ func (f *figures) add(metric string, value float64, unit string) {
 // spread adds the median, the least and the greatest of several samples.
 func (f *figures) spread(metric string, samples []float64, unit string) {
 	s := slices.Sorted(slices.Values(samples))
-	f.add(metric+"_p50", s[len(s)/2], unit)
+	f.add(metric+"_p50", median(s), unit)
 	f.add(metric+"_min", s[0], unit)
 	f.add(metric+"_max", s[len(s)-1], unit)
+}
+
+func median(samples []float64) float64 {
+	return slices.Sorted(slices.Values(samples))[len(samples)/2]
 }
 
 // points adds the median, the 99th percentile and the greatest of many samples.
@@ -62,8 +66,10 @@ func benchmarks() []benchmark {
 		{"snapshot", "writes while the leader stages its state, in turn with writes alone", snapshots},
 		{"mix", "guarded transactions, journaled runs and bulk ingest, each alone and together", mix},
 		{"restart", "ready again with much state, and memory", restarts},
+		{"login", "people of a directory sign in, beside bare binds", logins},
 		{"engine", "tokens per second beside a scalar build", engineSpeed},
 		{"answer", "quality and latency of answers", answers},
+		{"install", "from the medium to the first cited answer, and to three nodes", install},
 		{"sync", "files and commits per second, first and second sync", syncs},
 	}
 }

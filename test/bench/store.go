@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloister-os/cloister/store/storetest"
@@ -32,8 +34,13 @@ func (c cell) name() string {
 	return fmt.Sprintf("%s_%dB_%d", kind, c.bytes, c.clients)
 }
 
-// storeCells are the loads; reads are compared with etcd alone.
-func storeCells() (out []cell) {
+// storeCells are the loads; reads are compared with etcd alone. BENCH_LOAD leaves those
+// whose name holds it, and BENCH_SYSTEM one system, for whoever looks into one.
+func storeCells() []cell {
+	return slices.DeleteFunc(allCells(), func(c cell) bool { return !strings.Contains(c.name(), os.Getenv("BENCH_LOAD")) })
+}
+
+func allCells() (out []cell) {
 	for _, bytes := range []int{256, 4096} {
 		for _, clients := range []int{1, 64, 256} {
 			out = append(out, cell{clients, bytes, false})
@@ -58,6 +65,7 @@ func replicated(ctx context.Context, f *figures) error {
 	}
 	defer os.RemoveAll(dir)
 	systems := []system{&cloister{}, &etcd{}, &rqlite{}}
+	systems = slices.DeleteFunc(systems, func(s system) bool { return !strings.Contains(s.name(), os.Getenv("BENCH_SYSTEM")) })
 	for _, s := range systems {
 		own := filepath.Join(dir, s.name())
 		if err := errors.Join(os.RemoveAll(own), os.MkdirAll(own, 0o755)); err != nil {

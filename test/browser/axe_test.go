@@ -74,26 +74,37 @@ func fromZip(archive, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 4<<20))
 }
 
-// axeRun runs the rules of WCAG 2.2 A and AA, and the best practices, on the page.
-const axeRun = `axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"]})
+// The rules of WCAG 2.2 A and AA and the best practices; and those of them that
+// look at colours, which is all that the dark theme changes of a page.
+const (
+	allRules    = `["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]`
+	colourRules = `["color-contrast", "link-in-text-block"]`
+)
+
+// axeRun runs rules on the page.
+const axeRun = `axe.run(document, {runOnly: %s, resultTypes: ["violations"]})
 	.then((r) => JSON.stringify(r.violations.map((v) => v.id + " (" + v.impact + "): " + v.nodes.map((n) => n.target.join(" ") + " " + (n.any[0]?.message ?? n.all[0]?.message ?? n.none[0]?.message ?? "")).join("; "))))`
 
 // axe lists what violates the accessibility rules. It is injected through the
 // debugging protocol, so the page's policy stays as it is.
-func (c *chrome) axe(t testing.TB) []string {
+func (c *chrome) axe(t testing.TB, l look) []string {
 	t.Helper()
 	script, err := axeScript()
 	if err != nil {
 		t.Skipf("axe is not here and could not be fetched: %v", err)
 	}
 	var found string
+	rules := allRules
+	if l.theme == "dark" {
+		rules = colourRules
+	}
 	c.run(t, chromedp.ActionFunc(func(ctx context.Context) error {
 		_, exception, err := runtime.Evaluate(script).Do(ctx)
 		if err == nil && exception != nil {
 			err = exception
 		}
 		return err
-	}), chromedp.Evaluate(axeRun, &found, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	}), chromedp.Evaluate(fmt.Sprintf(axeRun, rules), &found, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
 	var list []string
 	if err := json.Unmarshal([]byte(found), &list); err != nil {
 		t.Fatal(err)

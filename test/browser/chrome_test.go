@@ -28,7 +28,9 @@ import (
 	"github.com/cloister-os/cloister/ui/uitest"
 )
 
-const chromium = "/usr/bin/chromium"
+// chromium is Debian's Chromium without the windows around the pages, which cost more
+// than the pages do.
+const chromium = "/usr/bin/chromium-headless-shell"
 
 // site is a running set of pages.
 type site struct {
@@ -61,16 +63,72 @@ func serve(t testing.TB, w *uitest.World) site {
 // chromiumBrowser is one Chromium with nothing in it.
 type chromiumBrowser struct{ ctx context.Context }
 
-// launch starts a browser that trusts the site's certificate, or skips where
-// there is no browser.
-func launch(t testing.TB, spki string) chromiumBrowser {
+// started is a browser with what ends it.
+type started struct {
+	browser chromiumBrowser
+	stop    func()
+}
+
+// one is the browser of all tests whose site is served by httptest, which has one
+// certificate: a start costs seconds, a tab of its own profile does not. The first
+// test starts it, TestMain ends it.
+type one struct {
+	mu sync.Mutex
+	started
+	err error
+}
+
+var shared one
+
+// TestMain ends the shared browser after the tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.stop != nil {
+		shared.stop()
+	}
+	os.Exit(code)
+}
+
+// tab opens a tab of the shared browser that shares no cookie with others.
+func tab(t testing.TB, s site) *chrome {
+	t.Helper()
+	haveChromium(t)
+	shared.mu.Lock()
+	if shared.stop == nil && shared.err == nil {
+		shared.started, shared.err = begin(s.spki)
+	}
+	b, err := shared.browser, shared.err
+	shared.mu.Unlock()
+	if err != nil {
+		t.Fatalf("start chromium: %v", err)
+	}
+	return b.tab(t, s)
+}
+
+func haveChromium(t testing.TB) {
 	t.Helper()
 	if _, err := os.Stat(chromium); err != nil {
-		t.Skipf("there is no %s: install the package chromium to run the browser tests", chromium)
+		t.Skipf("there is no %s: install the package chromium-headless-shell to run the browser tests", chromium)
 	}
+}
+
+// launch starts a browser of its own that trusts a site's certificate, or skips
+// where there is no browser.
+func launch(t testing.TB, spki string) chromiumBrowser {
+	t.Helper()
+	haveChromium(t)
+	s, err := begin(spki)
+	if err != nil {
+		t.Fatalf("start chromium: %v", err)
+	}
+	t.Cleanup(s.stop)
+	return s.browser
+}
+
+func begin(spki string) (started, error) {
 	dir, err := os.MkdirTemp("", "cloister-chromium")
 	if err != nil {
-		t.Fatal(err)
+		return started{}, err
 	}
 	options := []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(chromium), chromedp.UserDataDir(dir),
@@ -85,16 +143,17 @@ func launch(t testing.TB, spki string) chromiumBrowser {
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	quiet := func(string, ...any) {} // the protocol's newer values are not errors of ours
 	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(quiet), chromedp.WithLogf(quiet))
-	t.Cleanup(func() {
+	end := func() {
 		_ = chromedp.Cancel(ctx) // waits for the browser to end
 		cancel()
 		stop()
 		_ = os.RemoveAll(dir) // a late child may still write; the folder is temporary
-	})
-	if err := chromedp.Run(ctx); err != nil { // a deadline here would be the browser's own
-		t.Fatalf("start chromium: %v", err)
 	}
-	return chromiumBrowser{ctx}
+	if err := chromedp.Run(ctx); err != nil { // a deadline here would be the browser's own
+		end()
+		return started{}, err
+	}
+	return started{chromiumBrowser{ctx}, end}, nil
 }
 
 // chrome is one tab of its own profile. It collects what must not happen.
@@ -117,7 +176,8 @@ func (b chromiumBrowser) tab(t testing.TB, s site) *chrome {
 	}
 	c := &chrome{ctx: ctx, site: s}
 	chromedp.ListenTarget(ctx, c.listen)
-	c.run(t, network.Enable(), chromedp.ActionFunc(func(ctx context.Context) error {
+	// A tab in the background takes keys like the one in front.
+	c.run(t, network.Enable(), emulation.SetFocusEmulationEnabled(true), chromedp.ActionFunc(func(ctx context.Context) error {
 		_, err := page.AddScriptToEvaluateOnNewDocument(watchCSP).Do(ctx)
 		return err
 	}))
@@ -196,7 +256,7 @@ func (c *chrome) check(t *testing.T, name string, l look) {
 	if wide != "" {
 		t.Errorf("%s: wider than the screen: %s", name, wide)
 	}
-	for _, v := range c.axe(t) {
+	for _, v := range c.axe(t, l) {
 		t.Errorf("%s: %s", name, v)
 	}
 	c.mu.Lock()
@@ -230,7 +290,7 @@ func (c *chrome) picture(t testing.TB, name string) {
 			return err
 		}
 		clip := &page.Viewport{Width: size.Width, Height: min(size.Height, 4000), Scale: 1}
-		png, err = page.CaptureScreenshot().WithCaptureBeyondViewport(true).WithClip(clip).Do(ctx)
+		png, err = page.CaptureScreenshot().WithCaptureBeyondViewport(true).WithOptimizeForSpeed(true).WithClip(clip).Do(ctx)
 		return err
 	}))
 	dir := filepath.Join("..", "..", "build", "screenshots")
@@ -245,13 +305,30 @@ func (c *chrome) picture(t testing.TB, name string) {
 // at opens an address of the site and fails on an answer that was not wanted.
 func (c *chrome) at(t testing.TB, path string, want int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 90*time.Second)
-	defer cancel()
-	resp, err := chromedp.RunResponse(ctx, chromedp.Navigate(c.site.url+path))
-	if err != nil {
-		t.Fatalf("open %s: %v", path, err)
+	if strings.Contains(path, "#") {
+		c.load(t, "about:blank") // a fragment of the page that is open would load nothing
 	}
-	if resp.Status != want {
-		t.Fatalf("open %s: %d %s, not %d", path, resp.Status, http.StatusText(int(resp.Status)), want)
+	c.load(t, c.site.url+path)
+	var status int64
+	c.run(t, chromedp.Evaluate(`performance.getEntriesByType("navigation")[0].responseStatus`, &status))
+	if status != want {
+		t.Fatalf("open %s: %d %s, not %d", path, status, http.StatusText(int(status)), want)
+	}
+}
+
+// load leaves the page and returns once another is there. It asks the page itself:
+// what Chromium tells beside may come in an order in which chromedp finds no answer
+// to its request.
+func (c *chrome) load(t testing.TB, address string) {
+	t.Helper()
+	c.run(t, chromedp.Evaluate(`void (window.left = true)`, nil), chromedp.ActionFunc(func(ctx context.Context) error {
+		_, _, failed, err := page.Navigate(address).Do(ctx)
+		if failed != "" {
+			return fmt.Errorf("open %s: %s", address, failed)
+		}
+		return err
+	}))
+	if !c.until(`!window.left && document.readyState === "complete"`) {
+		t.Fatalf("%s never comes", address)
 	}
 }

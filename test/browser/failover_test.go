@@ -16,11 +16,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/cloister-os/cloister/agents/library"
+	"github.com/cloister-os/cloister/agents/memory"
 	"github.com/cloister-os/cloister/agents/run"
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/auth/budget"
 	"github.com/cloister-os/cloister/auth/guard"
+	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/auth/policy"
 	"github.com/cloister-os/cloister/auth/seal"
 	"github.com/cloister-os/cloister/auth/session"
@@ -200,11 +202,16 @@ func join(t *testing.T, st store.Store, keys *seal.Keys, name string, p *pace) *
 	})
 	must(err)
 	go m.runs.Resume(ctx)
+	memories, err := memory.New(memory.Config{Store: m.store, Door: g, Sealer: keys})
+	must(err)
+	directories, err := people.New(people.Config{Store: m.store, Door: g, Sealer: keys})
+	must(err)
 	rooms, err := room.New(room.Config{
+		Memories: memories, People: directories,
 		Store: m.store, Blobs: blobs, Door: g, Sessions: m.sessions, Sources: sources, Runs: m.runs, Records: guard.Records{Guard: g, Log: log},
 		Packs: packs, Policies: policies, Engine: func() (bool, string) { return true, "" },
-		Ask: func(ctx context.Context, p auth.Principal, once, question string) (run.ID, error) {
-			return m.runs.StartOnce(ctx, p, once, library.AnswerName, answer.Question{Text: question})
+		Ask: func(ctx context.Context, p auth.Principal, once string, in run.ID, question string) (run.ID, run.ID, error) {
+			return m.runs.Begin(ctx, p, once, in, library.AnswerName, library.Question{Question: answer.Question{Text: question}})
 		},
 	})
 	must(err)
@@ -262,7 +269,7 @@ func TestTheNodeOfABrowserDies(t *testing.T) {
 	_, port, _ := net.SplitHostPort(name.listener.Addr().String())
 	sum := sha256.Sum256(nodes[0].server.Certificate().RawSubjectPublicKeyInfo)
 	s := site{url: "https://localhost:" + port, spki: base64.StdEncoding.EncodeToString(sum[:])}
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.set(t, look{"light", 1280})
 	c.at(t, "/sign-in", 200)
 	c.typeInto(t, "user", "maria")

@@ -44,15 +44,43 @@ func screens() []screen {
 		{name: "source-syncing", path: "/sources/runbooks"},
 		{name: "source-failed", path: "/sources/core-banking-interfaces"},
 		{name: "source-remove", path: "/sources/handbook/remove"},
+		{name: "access", path: "/access"},
+		{name: "access-empty", path: "/access", empty: true},
+		{name: "access-group", path: "/access?reader=meridian%2F0e6bd2a5-6d0c-4a3a-9c52-2f7b1d9a5b11"},
+		{name: "access-source", path: "/access/handbook"},
+		{name: "access-nobody", path: "/access/runbooks"},
+		{name: "access-unnamed", path: "/access/core-banking-interfaces"},
+		{name: "access-wrong", path: "/access/handbook", then: []chromedp.Action{chromedp.SetValue("#audience", "finance", chromedp.ByQuery), submit("#audience"), chromedp.WaitVisible(".notice.bad", chromedp.ByQuery)}},
+		{name: "home-auditor", path: "/", prepare: only(auth.Auditor)},
+		{name: "home-operator", path: "/", prepare: only(auth.Operator)},
+		{name: "home-user", path: "/", prepare: only(auth.Asker)},
+		{name: "home-nobody", path: "/", prepare: only("")},
+		{name: "sources-none", path: "/sources", empty: true, prepare: only(auth.Asker)},
+		{name: "audit-time", path: "/audit?result=deny&from=2026-11-20T00:00&to=2026-11-30T00:00"},
 		{name: "model-remove", path: "/models/gemma3-270m/remove"},
 		{name: "key-revoke", path: "/keys/3hq8zk5n0v7w2c9d/revoke"},
 		{name: "ask", path: "/ask"},
 		{name: "ask-empty", path: "/ask", empty: true},
-		{name: "answer-graph", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA"},
+		{name: "conversation", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA"},
+		{name: "conversation-rename", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA/rename"},
+		{name: "conversation-delete", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA/delete"},
+		{name: "conversation-none", path: "/ask?title=nothing+of+the+kind"},
 		{name: "answer", path: "/ask/01K9QYV2C8D1JH5S0K7XWBTN3Q"},
 		{name: "answer-closest", path: "/ask/01K9QX0M4S6P2Y9FGTZC1R7DKE"},
 		{name: "answer-unknown", path: "/ask/01K9QV7H2W3N8B5JX6Q4A9TMZR"},
 		{name: "answer-failed", path: "/ask/01K9QT1Z9E5C7R3VKD0M8XHWPB"},
+		{name: "answer-memory", path: "/ask/01K9QZ9R4M5T0V7XB2E8WJ6HND"},
+		{name: "answer-kept", path: "/ask/01K9QZ9R4M5T0V7XB2E8WJ6HNC"},
+		{name: "answer-beside", path: "/ask/01K9QZ9R4M5T0V7XB2E8WJ6HNB"},
+		{name: "answer-forgotten", path: "/ask/01K9Q00000000000000000000A"},
+		{name: "memory", path: "/memory"},
+		{name: "memory-empty", path: "/memory", empty: true},
+		{name: "memory-none", path: "/memory?q=nothing"},
+		{name: "memory-wrong", path: "/memory", then: fill("#text", "when do we release?")},
+		{name: "memory-why", path: "/memory/m4day2"},
+		{name: "memory-edit", path: "/memory/m4day2/edit"},
+		{name: "memory-forget", path: "/memory/m4day2/forget"},
+		{name: "memory-forget-all", path: "/memory/forget"},
 		{name: "cite", path: "/ask/01K9QYV2C8D1JH5S0K7XWBTN3Q", then: []chromedp.Action{chromedp.Click("#cite-1 h3 a", chromedp.ByQuery), chromedp.WaitVisible("#cited", chromedp.ByQuery)}},
 		{name: "cite-commit", path: "/ask/01K9QZ3T7M0VXRB4E6WJ2H8NDA", then: []chromedp.Action{chromedp.Click("#cite-1 h3 a", chromedp.ByQuery), chromedp.WaitVisible("#cited", chromedp.ByQuery)}},
 		{name: "audit", path: "/audit"},
@@ -77,6 +105,16 @@ func screens() []screen {
 		{name: "node-invited", path: "/nodes", then: []chromedp.Action{submit("form[action='/nodes/invite'] button"), chromedp.WaitVisible("#command", chromedp.ByQuery)}},
 		{name: "node-lead", path: "/nodes/cloister-2/lead"},
 		{name: "node-remove", path: "/nodes/cloister-1/remove"},
+		{name: "directories", path: "/directories"},
+		{name: "directories-empty", path: "/directories", empty: true},
+		{name: "directory-add", path: "/directories/add"},
+		{name: "directory-add-wrong", path: "/directories/add", then: withCA(fill, "wrong")},
+		{name: "directory-add-tested", path: "/directories/add", then: withCA(fill, "right")},
+		{name: "directory-test", path: "/directories/corp/test", then: fill("#person", "alindqvist")},
+		{name: "directory-groups", path: "/directories/corp/groups", then: fill("#search", "a")},
+		{name: "directory-groups-own", path: "/directories/corp/groups", then: append(fill("#search", "a"), chromedp.SetValue("select[name=role]", "auditor", chromedp.ByQuery), submit("select[name=role]"), chromedp.WaitVisible(".notice.bad", chromedp.ByQuery))},
+		{name: "directory-groups-none", path: "/directories/corp/groups", then: fill("#search", "nosuch")},
+		{name: "directory-remove", path: "/directories/corp/remove"},
 		{name: "account", path: "/account"},
 		{name: "not-found", path: "/nothing/here", status: 404},
 		{name: "denied", path: "/keys", status: 403, prepare: func(w *uitest.World) { w.Deny(auth.KeyManage, "keys-only-for-administrators") }},
@@ -86,20 +124,29 @@ func screens() []screen {
 	}
 }
 
-// TestEveryPage looks at each page in both themes and at two widths.
-func TestEveryPage(t *testing.T) {
-	b := launch(t, serve(t, uitest.Empty()).spki) // all test servers have one certificate
-	t.Run("page", func(t *testing.T) {
-		for _, s := range screens() {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				lookAt(t, b, s)
-			})
-		}
-	})
+// only makes the person somebody with one role, or none, under the starter
+// policies.
+func only(role auth.Role) func(*uitest.World) {
+	return func(w *uitest.World) { w.Only(role) }
 }
 
-func lookAt(t *testing.T, b chromiumBrowser, s screen) {
+// withCA fills in the form that joins a directory, and has it tested.
+func withCA(fill func(...string) []chromedp.Action, password string) []chromedp.Action {
+	return append([]chromedp.Action{chromedp.SetValue("#ca", "-----BEGIN CERTIFICATE-----", chromedp.ByQuery)},
+		fill("#name", "corp", "#servers", "ldaps://dc1.meridian.example", "#bind", "CN=cloister,DC=meridian,DC=example", "#password", password, "#base", "DC=meridian,DC=example")...)
+}
+
+// TestEveryPage looks at each page in both themes and at two widths.
+func TestEveryPage(t *testing.T) {
+	for _, s := range screens() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			lookAt(t, s)
+		})
+	}
+}
+
+func lookAt(t *testing.T, s screen) {
 	w := uitest.Full()
 	if s.empty {
 		w = uitest.Empty()
@@ -110,7 +157,7 @@ func lookAt(t *testing.T, b chromiumBrowser, s screen) {
 	if s.prepare != nil {
 		s.prepare(w)
 	}
-	c := b.tab(t, serve(t, w))
+	c := tab(t, serve(t, w))
 	if !s.out {
 		c.signIn(t, w)
 	}
@@ -131,7 +178,7 @@ func lookAt(t *testing.T, b chromiumBrowser, s screen) {
 func TestRightToLeft(t *testing.T) {
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.signIn(t, w)
 	for _, l := range []look{{"light", 1280}, {"light", 320}} {
 		c.set(t, l)
@@ -153,7 +200,7 @@ func TestRightToLeft(t *testing.T) {
 func TestForcedColours(t *testing.T) {
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.signIn(t, w)
 	c.run(t, emulation.SetDeviceMetricsOverride(1280, 800, 1, false), emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "forced-colors", Value: "active"}}))
 	for name, path := range map[string]string{"home": "/", "answer": "/ask/01K9QX0M4S6P2Y9FGTZC1R7DKE", "export": "/audit/export"} {

@@ -26,9 +26,10 @@ func submit(field string) chromedp.Action {
 // TestWholeWalkByKeyboard goes from the setup code to the evidence without a
 // pointer, and without ever setting focus but by keys.
 func TestWholeWalkByKeyboard(t *testing.T) {
+	t.Parallel()
 	w := uitest.Empty()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	files := c.keepFiles(t)
 	c.set(t, look{"light", 1280})
 
@@ -85,9 +86,10 @@ func TestWholeWalkByKeyboard(t *testing.T) {
 
 // TestSkipLink leads past the navigation with two keys.
 func TestSkipLink(t *testing.T) {
+	t.Parallel()
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.signIn(t, w)
 	c.at(t, "/sources", 200)
 	c.press(t, kb.Tab)
@@ -103,9 +105,10 @@ func TestSkipLink(t *testing.T) {
 
 // TestMenuOnSmallScreens: the navigation opens by key and closes by Escape.
 func TestMenuOnSmallScreens(t *testing.T) {
+	t.Parallel()
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.signIn(t, w)
 	for _, theme := range []string{"light", "dark"} {
 		l := look{theme, 320}
@@ -127,9 +130,10 @@ func TestMenuOnSmallScreens(t *testing.T) {
 
 // TestShortcutsCanBeTurnedOff: a single key does nothing for who does not want it.
 func TestShortcutsCanBeTurnedOff(t *testing.T) {
+	t.Parallel()
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.signIn(t, w)
 	c.at(t, "/account", 200)
 	c.press(t, "?")
@@ -152,9 +156,10 @@ func TestShortcutsCanBeTurnedOff(t *testing.T) {
 
 // TestThemeIsKept: the chosen theme beats the system's and survives a page load.
 func TestThemeIsKept(t *testing.T) {
+	t.Parallel()
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.signIn(t, w)
 	c.set(t, look{"light", 1280})
 	c.at(t, "/sources", 200)
@@ -276,9 +281,10 @@ func (c *chrome) text(t testing.TB, selector string) (s string) {
 // TestWithoutScript: signing in, asking and reading the answer need no script;
 // the page of a run loads itself again until the run has ended.
 func TestWithoutScript(t *testing.T) {
+	t.Parallel()
 	w := uitest.Full()
 	s := serve(t, w)
-	c := launch(t, s.spki).tab(t, s)
+	c := tab(t, s)
 	c.set(t, look{"light", 1280})
 	c.run(t, emulation.SetScriptExecutionDisabled(true))
 	c.at(t, "/sign-in", 200)

@@ -14,90 +14,106 @@ import (
 	"testing"
 
 	"github.com/cloister-os/cloister/models/engine/enginetest"
+	"github.com/cloister-os/cloister/test/cluster"
 )
+
+// bulk is a cluster, and a key with which models are asked.
+type bulk struct {
+	*cluster.Cluster
+	key string
+}
+
+func begin(t testing.TB) *bulk {
+	t.Helper()
+	c := &bulk{Cluster: cluster.Start(t)}
+	var key struct{ Secret string }
+	c.Read(&key, "key", "create", "bulk", "--scope", "model", "--json")
+	c.key = key.Secret
+	return c
+}
 
 // TestModelsAndDocumentsAreOnEveryNode is one walk, since starting three nodes
 // takes longer than all that follows.
 func TestModelsAndDocumentsAreOnEveryNode(t *testing.T) {
-	c := start(t)
+	c := begin(t)
 	c.aModelIsOnAll()
 	c.aNodeWithoutModelsAnswers()
 	c.aNodeIsKilledWhileItBringsAModel()
 	c.documentsAreOnAll()
 	c.aNodeLosesItsBlobs()
-	c.run("", "model", "remove", "random")
-	c.soon("the model is removed everywhere", func() error {
-		for _, n := range c.nodes {
+	c.Run("", "model", "remove", "random")
+	c.Soon("the model is removed everywhere", func() error {
+		for _, n := range c.Nodes {
 			if files := c.files(n, "engine", "models", "blobs"); files > 0 {
-				return fmt.Errorf("%s holds %d files", n.name, files)
+				return fmt.Errorf("%s holds %d files", n.Name, files)
 			}
 		}
 		return nil
 	})
 }
 
-func (c *cluster) aModelIsOnAll() {
-	c.t.Helper()
-	weights := filepath.Join(c.dir, "random.gguf")
+func (c *bulk) aModelIsOnAll() {
+	c.T.Helper()
+	weights := filepath.Join(c.Dir, "random.gguf")
 	shape := enginetest.Tiny()
 	shape.Width, shape.Hidden, shape.Layers = 512, 1536, 4 // about 15 MB: some chunks
 	if err := enginetest.Write(weights, shape); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
-	c.run("", "model", "import", weights, "--name", "random", "--json")
+	c.Run("", "model", "import", weights, "--name", "random", "--json")
 	c.readyEverywhere()
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		c.completes(n, "random")
 	}
 }
 
-func (c *cluster) readyEverywhere() {
-	c.t.Helper()
+func (c *bulk) readyEverywhere() {
+	c.T.Helper()
 	c.stands("random", map[string]string{"node-1": "ready", "node-2": "ready", "node-3": "ready"})
 }
 
 // aNodeWithoutModelsAnswers: node-3 has lost its models and wants none, so it asks
 // the others.
-func (c *cluster) aNodeWithoutModelsAnswers() {
-	c.t.Helper()
-	three := c.nodes[2]
-	c.kill(three)
-	if err := os.RemoveAll(filepath.Join(three.data, "engine")); err != nil {
-		c.t.Fatal(err)
+func (c *bulk) aNodeWithoutModelsAnswers() {
+	c.T.Helper()
+	three := c.Nodes[2]
+	c.Kill(three)
+	if err := os.RemoveAll(filepath.Join(three.Data, "engine")); err != nil {
+		c.T.Fatal(err)
 	}
-	c.serve(three, "--models-local=false")
-	c.ready(three)
+	c.Serve(three, "--models-local=false")
+	c.Ready(three)
 	c.completes(three, "random")
 	if files := c.files(three, "engine", "models", "blobs"); files > 0 {
-		c.t.Errorf("it holds %d files of models", files)
+		c.T.Errorf("it holds %d files of models", files)
 	}
 }
 
-func (c *cluster) aNodeIsKilledWhileItBringsAModel() {
-	c.t.Helper()
-	three := c.nodes[2]
-	c.kill(three)
-	c.serve(three)
-	c.soon("the first bytes have come", func() error {
+func (c *bulk) aNodeIsKilledWhileItBringsAModel() {
+	c.T.Helper()
+	three := c.Nodes[2]
+	c.Kill(three)
+	c.Serve(three)
+	c.Soon("the first bytes have come", func() error {
 		if c.files(three, "engine", "partial")+c.files(three, "engine", "models", "blobs") == 0 {
 			return errors.New("none yet")
 		}
 		return nil
 	})
-	c.kill(three)
-	c.serve(three)
-	c.ready(three)
+	c.Kill(three)
+	c.Serve(three)
+	c.Ready(three)
 	c.readyEverywhere()
 	c.completes(three, "random")
 }
 
-func (c *cluster) documentsAreOnAll() {
-	c.t.Helper()
-	docs := filepath.Join(c.dir, "docs")
+func (c *bulk) documentsAreOnAll() {
+	c.T.Helper()
+	docs := filepath.Join(c.Dir, "docs")
 	c.write(docs, 40)
-	c.run("", "source", "add", "files", "handbook", "--path", docs)
-	c.soon("all are read", func() error {
-		out, err := c.try("", "source", "list", "--json")
+	c.Run("", "source", "add", "files", "handbook", "--path", docs)
+	c.Soon("all are read", func() error {
+		out, err := c.Try("", "source", "list", "--json")
 		if err != nil {
 			return err
 		}
@@ -107,9 +123,9 @@ func (c *cluster) documentsAreOnAll() {
 		}
 		return nil
 	})
-	c.soon("all nodes hold as many blobs", func() error {
+	c.Soon("all nodes hold as many blobs", func() error {
 		counts := [3]int{}
-		for i, n := range c.nodes {
+		for i, n := range c.Nodes {
 			counts[i] = c.blobs(n)
 		}
 		if counts[0] < 40 || counts[1] != counts[0] || counts[2] != counts[0] {
@@ -119,16 +135,16 @@ func (c *cluster) documentsAreOnAll() {
 	})
 }
 
-func (c *cluster) aNodeLosesItsBlobs() {
-	c.t.Helper()
-	one, three := c.nodes[0], c.nodes[2]
-	c.kill(three)
-	if err := os.RemoveAll(filepath.Join(three.data, "blobs")); err != nil {
-		c.t.Fatal(err)
+func (c *bulk) aNodeLosesItsBlobs() {
+	c.T.Helper()
+	one, three := c.Nodes[0], c.Nodes[2]
+	c.Kill(three)
+	if err := os.RemoveAll(filepath.Join(three.Data, "blobs")); err != nil {
+		c.T.Fatal(err)
 	}
-	c.serve(three)
-	c.ready(three)
-	c.soon("they are back", func() error {
+	c.Serve(three)
+	c.Ready(three)
+	c.Soon("they are back", func() error {
 		if have, want := c.blobs(three), c.blobs(one); have != want {
 			return fmt.Errorf("%d of %d", have, want)
 		}
@@ -137,10 +153,10 @@ func (c *cluster) aNodeLosesItsBlobs() {
 }
 
 // stands waits until each node stands with a model as it should.
-func (c *cluster) stands(model string, want map[string]string) {
-	c.t.Helper()
-	c.soon(fmt.Sprintf("model %s stands at %v", model, want), func() error {
-		out, err := c.try("", "model", "list", "--json")
+func (c *bulk) stands(model string, want map[string]string) {
+	c.T.Helper()
+	c.Soon(fmt.Sprintf("model %s stands at %v", model, want), func() error {
+		out, err := c.Try("", "model", "list", "--json")
 		if err != nil {
 			return err
 		}
@@ -167,16 +183,16 @@ func (c *cluster) stands(model string, want map[string]string) {
 }
 
 // completes has a node answer with a model.
-func (c *cluster) completes(n *node, model string) {
-	c.t.Helper()
-	c.soon(n.name+" answers", func() error {
+func (c *bulk) completes(n *cluster.Node, model string) {
+	c.T.Helper()
+	c.Soon(n.Name+" answers", func() error {
 		body := fmt.Sprintf(`{"model":%q,"max_tokens":5,"messages":[{"role":"user","content":"hello"}]}`, model)
-		req, err := http.NewRequest(http.MethodPost, n.url()+"/v1/chat/completions", strings.NewReader(body))
+		req, err := http.NewRequest(http.MethodPost, n.URL()+"/v1/chat/completions", strings.NewReader(body))
 		if err != nil {
 			return err
 		}
 		req.Header.Set("Authorization", "Bearer "+c.key)
-		resp, err := c.http.Do(req)
+		resp, err := c.HTTP.Do(req)
 		if err != nil {
 			return err
 		}
@@ -190,10 +206,10 @@ func (c *cluster) completes(n *node, model string) {
 }
 
 // write makes a folder of documents that are too large to be kept in the store.
-func (c *cluster) write(dir string, n int) {
-	c.t.Helper()
+func (c *bulk) write(dir string, n int) {
+	c.T.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	words := strings.Fields("the gate opens at dawn while seven ships wait in harbour for grain and letters from the north")
@@ -204,22 +220,22 @@ func (c *cluster) write(dir string, n int) {
 			fmt.Fprintf(&b, "%s %s %s %d.\n", words[rnd.IntN(len(words))], words[rnd.IntN(len(words))], words[rnd.IntN(len(words))], rnd.IntN(1_000_000))
 		}
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.md", i)), []byte(b.String()), 0o644); err != nil {
-			c.t.Fatal(err)
+			c.T.Fatal(err)
 		}
 	}
 }
 
 // files counts the files in a folder of a node.
-func (c *cluster) files(n *node, path ...string) int {
-	list, _ := os.ReadDir(filepath.Join(append([]string{n.data}, path...)...)) // there may be no such folder yet
+func (c *bulk) files(n *cluster.Node, path ...string) int {
+	list, _ := os.ReadDir(filepath.Join(append([]string{n.Data}, path...)...)) // there may be no such folder yet
 	return len(list)
 }
 
 // blobs counts a node's blobs.
-func (c *cluster) blobs(n *node) int {
-	list, err := filepath.Glob(filepath.Join(n.data, "blobs", "[0-9a-f][0-9a-f]", "*"))
+func (c *bulk) blobs(n *cluster.Node) int {
+	list, err := filepath.Glob(filepath.Join(n.Data, "blobs", "[0-9a-f][0-9a-f]", "*"))
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return len(list)
 }

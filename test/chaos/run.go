@@ -40,6 +40,9 @@ func Run(t *testing.T, binary string, p Plan) map[history.Outcome]int {
 	if rnd.IntN(3) == 0 { // so that queues are full now and then
 		o.Args = append(o.Args, "-queue", "16384")
 	}
+	if rand.New(rand.NewPCG(p.Seed, 11)).IntN(2) == 0 { // so that old versions are dropped under way; of its own, since a seed stays what it was
+		o.Args = append(o.Args, "-history", "3s")
+	}
 	t.Log("kvnodes with ", o.Args)
 	c := Start(t, binary, o)
 	r := &run{Cluster: c, rnd: rnd, log: t.Logf}

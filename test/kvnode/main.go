@@ -16,6 +16,10 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/cloister-os/cloister/node/heap"
+	"github.com/cloister-os/cloister/store/threads"
 )
 
 func main() {
@@ -35,6 +39,8 @@ func run(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	threads.Keep()
+	go heap.Keep(ctx)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", c.id)
 	n, err := open(ctx, c, log)
 	if err != nil {
@@ -60,6 +66,7 @@ type config struct {
 	sync        string
 	entries     uint64
 	sealed      bool
+	history     time.Duration
 	bench       string // address of the benchmark's front; "" = none
 	bug         string
 }
@@ -78,6 +85,7 @@ func (c *config) parse(args []string) error {
 	f.StringVar(&c.sync, "sync", "", "`duration` between syncs of the databases, empty = the default")
 	f.Uint64Var(&c.entries, "entries", 0, "`entries` after which the log is cut, 0 = the default")
 	f.BoolVar(&c.sealed, "sealed", false, "encrypt what is on disk")
+	f.DurationVar(&c.history, "history", 0, "how long old versions are kept, in small databases that soon drop them; 0 = for ever")
 	f.StringVar(&c.bug, "bug", "", "a fault on `purpose`, for tests of tests: "+strings.Join(bugs[1:], ", "))
 	f.StringVar(&c.bench, "bench", "", "`address` of the front for benchmarks; empty = none")
 	if err := f.Parse(args); err != nil {

@@ -92,6 +92,10 @@ func (n *node) storeConfig() (consensus.Config, error) {
 	if n.cfg.sealed {
 		c.Ring = n.ca
 	}
+	if n.cfg.history > 0 {
+		c.Retention = n.cfg.history
+		c.Machine.StateKeep, c.Machine.MemtableBytes = n.cfg.history, 2<<20
+	}
 	if n.cfg.sync != "" {
 		d, err := time.ParseDuration(n.cfg.sync)
 		if err != nil {

@@ -203,8 +203,19 @@ func TestWhatStandsBehindTheDoorIsOpenedOnlyByTheNode(t *testing.T) {
 // TestNothingDialsButThroughTheGuard lists every place outside tests that could
 // open a connection; a new one must be argued for here.
 func TestNothingDialsButThroughTheGuard(t *testing.T) {
-	allowed := []string{"cmd/cloister", "models/engine", "node", "store/consensus", "packaging", "auth/directory"}
-	words := []string{"net.Dial", "http.Get(", "http.Post(", "http.DefaultClient", "http.DefaultTransport", "tls.Dial", "net.Dialer", "http.Client{", "http.Transport{"}
+	usedBy(t, []string{"cmd/cloister", "models/engine", "node", "store/consensus", "packaging", "auth/directory"}, "what leaves the node goes through the guard",
+		"net.Dial", "http.Get(", "http.Post(", "http.DefaultClient", "http.DefaultTransport", "tls.Dial", "net.Dialer", "http.Client{", "http.Transport{")
+}
+
+// TestProcessorsAreCountedInOnePlace: there are more threads than processors, so
+// GOMAXPROCS is no bound for work.
+func TestProcessorsAreCountedInOnePlace(t *testing.T) {
+	usedBy(t, []string{"store/threads"}, "ask threads.Processors", "runtime.GOMAXPROCS")
+}
+
+// usedBy fails where other rooms than the allowed ones, and those in them, use a word.
+func usedBy(t *testing.T, allowed []string, why string, words ...string) {
+	t.Helper()
 	for _, p := range packages(t) {
 		if p.testOnly() || slices.ContainsFunc(allowed, func(r string) bool { return p.room() == r || strings.HasPrefix(p.room(), r+"/") }) {
 			continue
@@ -216,7 +227,7 @@ func TestNothingDialsButThroughTheGuard(t *testing.T) {
 			}
 			for _, w := range words {
 				if strings.Contains(string(b), w) {
-					t.Errorf("%s/%s uses %s: what leaves the node goes through the guard", p.room(), f, w)
+					t.Errorf("%s/%s uses %s: %s", p.room(), f, w, why)
 				}
 			}
 		}

@@ -54,5 +54,33 @@ func Exhibits() []Exhibit {
 			"a follower that refused an entry was never sent the next ones (hashicorp/raft issue 612)",
 			"simulation of whole nodes", "store/consensus", "TestAPipelineWhoseReaderLeftLetsItsWriterGo",
 		},
+		{
+			"a node that was asked for its vote while it still opened its log ended: with another node dead, nothing was written until it was started again",
+			"the fail-over benchmark, after 70 and 80 kills", "store/consensus", "TestNobodyIsAnsweredBeforeRaftIsThere",
+		},
+		{
+			"a model that was imported again while the node was still removing what a failed import had left was removed with it",
+			"the tests of the fleet on a busy machine", "models/fleet", "TestAnImportThatNoSecondNodeCanTakeFails",
+		},
+		{
+			"a node that had found the lease of a run dead took the run from another that had just taken it over: a step was begun a third time, and one that must not be done twice would have ended the run",
+			"CI on a quiet machine, once in twenty runs", "agents/run", "TestARunThatWasTakenOverMeanwhileIsLeftAlone",
+		},
+		{
+			"under steady writes a node held most of a gigabyte of buffers in which tables had been built, and never gave them back",
+			"a heap profile of the restart benchmark's fill", "store/machine/disk", "TestBuffersOfTablesAreLetGo",
+		},
+		{
+			"nothing moved the floor of history, so documents and results that nothing named any more were kept for ever: the collection of blobs waits for that floor, and only its own tests ever moved it",
+			"reading the room once more", "node", "TestHistoryIsKeptAsLongAsConfigured",
+		},
+		{
+			"raft's writer read a member's address while its change was being written, to name it in the log after a failed send: half of the old address and half of the new one (hashicorp/raft v1.8.0, pipelineSend)",
+			"the race detector in CI, once", "store/consensus", "TestABrokenPipelineRefusesWithoutAnError",
+		},
+		{
+			"a node whose disk was set back was told, when the numbers that its two lives drew fell so, only that another process uses a copy of its folder, and not what to do",
+			"chaos: yesterday", "store/consensus", "TestANodeHearsOfALaterStartOfItself",
+		},
 	}
 }

@@ -42,10 +42,11 @@ func Reason() string {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return "making network namespaces needs iproute2's ip command"
 	}
-	if out, err := exec.Command("ip", "netns", "add", "cl-probe").CombinedOutput(); err != nil {
+	probe := fmt.Sprint("cl-probe-", os.Getpid()) // others ask at the same time
+	if out, err := exec.Command("ip", "netns", "add", probe).CombinedOutput(); err != nil {
 		return "this machine makes no network namespaces: " + strings.TrimSpace(string(out))
 	}
-	_ = exec.Command("ip", "netns", "delete", "cl-probe").Run()
+	_ = exec.Command("ip", "netns", "delete", probe).Run()
 	return ""
 }
 
@@ -110,6 +111,9 @@ func (s *Sink) remove() {
 	_ = exec.Command("ip", "netns", "delete", s.outside).Run()
 	_ = os.RemoveAll(filepath.Join("/etc/netns", s.inside))
 }
+
+// Inside is the name of the inner namespace, for those who put more into it.
+func (s *Sink) Inside() string { return s.inside }
 
 // Command prepares a command that runs inside.
 func (s *Sink) Command(ctx context.Context, name string, args ...string) *exec.Cmd {

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -64,9 +65,7 @@ func (r *result) add(line []byte, started time.Time) {
 	name := e.Package + " " + e.Test
 	switch {
 	case e.Action == "output":
-		if len(r.output[name]) < 400 {
-			r.output[name] = append(r.output[name], e.Output)
-		}
+		r.output[name] = kept(append(r.output[name], e.Output))
 		return
 	case e.Action == "build-output":
 		fmt.Print(e.Output)
@@ -90,6 +89,16 @@ func (r *result) add(line []byte, started time.Time) {
 	}
 }
 
+// keptLines bounds what is kept of a test's output: its beginning and its end.
+const keptLines = 400
+
+func kept(output []string) []string {
+	if len(output) <= keptLines {
+		return output
+	}
+	return append(output[:keptLines/2], output[keptLines/2+1:]...)
+}
+
 // problems lists what makes the run fail beside failed tests.
 func (r *result) problems(ci bool, allowed []string, floor int) []string {
 	var out []string
@@ -103,7 +112,7 @@ func (r *result) problems(ci bool, allowed []string, floor int) []string {
 		return out
 	}
 	for _, s := range r.skipped {
-		if !contains(allowed, short(s)) {
+		if !contains(allowed, s) {
 			out = append(out, "skipped and not on the list: "+short(s)+": "+reason(r.output[s]))
 		}
 	}
@@ -117,6 +126,7 @@ func (r *result) print(problems []string) {
 	for _, f := range r.failed {
 		fmt.Printf("\n--- %s\n%s", short(f), strings.Join(r.output[f], ""))
 	}
+	r.summary()
 	for _, s := range r.skipped {
 		fmt.Printf("skipped %s: %s\n", short(s), reason(r.output[s]))
 	}
@@ -124,6 +134,42 @@ func (r *result) print(problems []string) {
 		fmt.Println("problem:", p)
 	}
 	fmt.Printf("%d passed, %d failed, %d skipped\n", r.pass, r.fail, r.skip)
+}
+
+// summary says once more what the failed tests said of themselves, without what
+// they kept of other programs: who reads only the end of the output reads this.
+func (r *result) summary() {
+	for _, f := range r.failed {
+		var said []string
+		for _, o := range r.output[f] {
+			if own.MatchString(o) || strings.HasPrefix(o, "panic: ") {
+				said = append(said, clipped(strings.TrimSpace(o)))
+			}
+		}
+		if len(said) == 0 {
+			continue
+		}
+		fmt.Printf("\nfailed %s\n", short(f))
+		for _, s := range said[max(0, len(said)-lastWords):] {
+			fmt.Println("   ", s)
+		}
+	}
+}
+
+// own is a line that begins what a test says.
+var own = regexp.MustCompile(`^\s+[a-zA-Z0-9_]+\.go:[0-9]+: `)
+
+// lastWords bounds the lines of one test in the summary, lineLimit the bytes of one.
+const (
+	lastWords = 16
+	lineLimit = 400
+)
+
+func clipped(line string) string {
+	if len(line) > lineLimit {
+		return line[:lineLimit] + "…"
+	}
+	return line
 }
 
 func short(s string) string { return strings.TrimPrefix(s, "github.com/cloister-os/cloister/") }

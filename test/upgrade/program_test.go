@@ -30,23 +30,35 @@ func today(t testing.TB) string {
 	return binary
 }
 
-// released builds the test node as it was at the last commit of a format. What was
-// built stays in build/upgrade, under the commit's name.
-func released(t testing.TB, format int) string {
+// commitOf is the last commit of a format.
+func commitOf(t testing.TB, format int) string {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("format-%d.commit", format))
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit := strings.TrimSpace(string(b))
+	return strings.TrimSpace(string(b))
+}
+
+// needs skips the test in a clone without the commit.
+func needs(t testing.TB, commit string, format int) {
+	t.Helper()
+	if exec.Command("git", "-C", root(t), "cat-file", "-e", commit+"^{commit}").Run() != nil {
+		t.Skipf("this clone has no commit %s, from which the program of format %d is built: fetch the whole history", commit, format)
+	}
+}
+
+// released builds the test node as it was at the last commit of a format. What was
+// built stays in build/upgrade, under the commit's name.
+func released(t testing.TB, format int) string {
+	t.Helper()
+	commit := commitOf(t, format)
 	dir := filepath.Join(root(t), "build", "upgrade", commit)
 	binary := filepath.Join(dir, "kvnode")
 	if _, err := os.Stat(binary); err == nil {
 		return binary
 	}
-	if exec.Command("git", "-C", root(t), "cat-file", "-e", commit+"^{commit}").Run() != nil {
-		t.Skipf("this clone has no commit %s, from which the program of format %d is built: fetch the whole history", commit, format)
-	}
+	needs(t, commit, format)
 	source := filepath.Join(dir, "source")
 	if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,10 @@
 package upgrade
 
 import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +22,7 @@ func TestARollingUpgradeAndTheWayBack(t *testing.T) {
 	}
 	old, fresh := released(t, store.Format-1), today(t)
 	c := newCluster(t, old)
+	c.until("the cluster works at the format of the old program", func() error { return c.finalise(c.nodes[0]) })
 	var kept int64
 	step := func(name string, victim int, change func()) {
 		t.Helper()
@@ -81,6 +86,21 @@ func TestAnOldNodeThatMissedTheFinaliseStops(t *testing.T) {
 	<-c.nodes[2].ended
 	if said := c.nodes[2].said(); !strings.Contains(said, "install the newer program") {
 		t.Errorf("it said: %s", said)
+	}
+}
+
+// TestTheFormerStarterPoliciesAreThoseOfTheirFormat: an upgraded cluster's policies
+// are compared with them, to know which nobody touched.
+func TestTheFormerStarterPoliciesAreThoseOfTheirFormat(t *testing.T) {
+	commit := commitOf(t, 2)
+	needs(t, commit, 2)
+	want, err := exec.Command("git", "-C", root(t), "show", commit+":auth/policy/starter.cedar").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := os.ReadFile(filepath.Join(root(t), "auth", "policy", "starter-2.cedar"))
+	if err != nil || !bytes.Equal(have, want) {
+		t.Errorf("starter-2.cedar is not what commit %s seeded (%v)", commit, err)
 	}
 }
 

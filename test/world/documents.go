@@ -125,6 +125,7 @@ func (w *World) makeDocuments() error {
 			return err
 		}
 	}
+	w.stated = stated
 	w.askFacts(stated)
 	w.askMissing(missing)
 	return nil

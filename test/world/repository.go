@@ -75,10 +75,13 @@ func (h *history) begin(subject string) Commit {
 	h.number++
 	h.clock = h.clock.Add(time.Duration(1+h.w.rng.IntN(70)) * time.Hour).Add(time.Duration(h.w.rng.IntN(3600)) * time.Second)
 	who := h.w.People[h.w.rng.IntN(len(h.w.People))]
-	message := subject + "\n\n" + h.body()
+	body := h.body()
+	message := subject + "\n\n" + body
 	fmt.Fprintf(&h.stream, "commit refs/heads/main\nmark :%d\nauthor %s <%s> %d +0000\ncommitter %s <%s> %d +0000\ndata %d\n%s\n",
 		h.number, who.Name, who.Mail, h.clock.Unix(), who.Name, who.Mail, h.clock.Unix(), len(message), message)
-	return Commit{h.number, who, h.clock, subject}
+	c := Commit{h.number, who, h.clock, subject, body}
+	h.w.Log = append(h.w.Log, c)
+	return c
 }
 
 func (h *history) body() string {
@@ -107,7 +110,7 @@ func (h *history) addFile() {
 		f.contents = append(f.contents, w.words.syllables(3)+" "+w.words.syllables(2)+" "+w.words.syllables(4))
 	}
 	f.Added = h.begin("Add " + strings.ReplaceAll(strings.TrimSuffix(path.Base(p), path.Ext(p)), "_", " ") + " for the " + c)
-	f.Changed = f.Added
+	f.touched(f.Added)
 	w.Files = append(w.Files, f)
 	h.put(f)
 }
@@ -123,8 +126,16 @@ func (h *history) living() *File {
 
 func (h *history) edit(f *File, c Commit) {
 	f.contents[h.w.rng.IntN(len(f.contents))] = h.w.words.syllables(3) + " " + h.w.words.syllables(3)
-	f.Changed = c
+	f.touched(c)
 	h.put(f)
+}
+
+// touched notes a change, once for each commit.
+func (f *File) touched(c Commit) {
+	f.Changed = c
+	if n := len(f.Changes); n == 0 || f.Changes[n-1].Number != c.Number {
+		f.Changes = append(f.Changes, c)
+	}
 }
 
 func (h *history) change() {
@@ -159,7 +170,7 @@ func (h *history) rename() {
 	f.renames++
 	c := h.begin("Rename " + path.Base(old) + " to " + path.Base(f.Path))
 	fmt.Fprintf(&h.stream, "R %s %s\n", old, f.Path)
-	f.Changed = c
+	f.touched(c)
 }
 
 func (h *history) remove() {

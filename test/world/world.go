@@ -28,12 +28,15 @@ type World struct {
 	Features   []Feature
 	Tags       []Tag
 	Commits    int
+	Log        []Commit // oldest first
 	Questions  []Question
 	Unknown    []Question // what the data cannot answer
+	Dialogues  []Dialogue
 	rng        *rand.Rand
 	words      *vocabulary
 	components []string
 	docs       []*document
+	stated     []fact
 }
 
 // Person is an author of commits.
@@ -47,6 +50,7 @@ type File struct {
 	Changed  Commit
 	InTag    string // earliest tag that contains Added; "" = none yet
 	Deleted  bool
+	Changes  []Commit // all that were made to it, oldest first
 	renames  int
 	contents []string
 }
@@ -57,6 +61,7 @@ type Commit struct {
 	Author  Person
 	Time    time.Time
 	Subject string
+	Body    string
 }
 
 // Feature is something whose introduction one commit announces.
@@ -98,6 +103,7 @@ func New(dir string, seed uint64) (*World, error) {
 		return nil, err
 	}
 	w.ask()
+	w.talk()
 	return w, w.check()
 }
 
