@@ -20,21 +20,20 @@ STARTER := build/packs/starter.pack
 PACK ?= $(wildcard $(STARTER))
 SEEDS ?= 50
 
-# The engine links C++; everything else is tested under the race detector.
-ENGINE_PACKAGES = ./models/engine/... ./models/gateway/... ./cmd/cloister/... ./test/...
-
 .PHONY: help
 help:
 	@echo "make run           build, fetch the starter pack, start a node on https://$(ADDRESS)"
 	@echo "make run PACK=F    the same with a model pack from a stick"
 	@echo "make cluster       three nodes on this machine, see build/cluster/nodes.json; make cluster-stop"
 	@echo "make test          everything needed to trust a change"
+	@echo "make race          the same under the race detector, wherever that is possible"
 	@echo "make build         build/cloister and build/cloister-verify"
 	@echo "make starter       build/packs/starter.pack"
-	@echo "make bench NAME=N  one benchmark: boot apply store failover snapshot restart mix engine answer sync"
+	@echo "make bench NAME=N  one benchmark: boot apply store failover snapshot restart mix login engine answer sync install"
 	@echo "make chaos SEEDS=N the long crash and power-cut runs, and N seeds of three nodes under faults"
 	@echo "make rpm deb       packages, built with the pinned toolchain"
-	@echo "make media         one folder with all that goes on the stick"
+	@echo "make media         one folder with all that goes on the stick; SIGN=KEY signs it"
+	@echo "make acceptance    installs it on three machines and does there what an organisation does"
 	@echo "make verifiers     cloister-verify for Linux, Windows and macOS"
 
 .PHONY: setup-run setup-test
@@ -94,14 +93,20 @@ check: build/include/miniaudio/miniaudio.h
 	@go tool staticcheck ./...
 
 .PHONY: test
-test: setup-test build
+test: setup-test build build/nfpm
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory starter || [ "$$CI" != true ]
 	@test/run.sh
 
+# All of it under the race detector, which takes two to three times as long.
+.PHONY: race
+race: setup-test build build/nfpm
+	@$(MAKE) --no-print-directory starter
+	@test/run.sh race
+
 .PHONY: bench
 bench: build
-	@[ -n "$(NAME)" ] || { echo "say which: make bench NAME=boot|apply|store|failover|snapshot|restart|mix|engine|answer|sync"; exit 2; }
+	@[ -n "$(NAME)" ] || { echo "say which: make bench NAME=boot|apply|store|failover|snapshot|restart|mix|login|engine|answer|sync|install"; exit 2; }
 	@go run ./test/bench -name "$(NAME)" -out build/bench
 
 .PHONY: chaos
@@ -117,19 +122,25 @@ RELEASED := build/release
 .PHONY: release
 release: setup-test
 	@packaging/release/build.sh $(RELEASED) $(RELEASE)
-	@$(RELEASED)/cloister man | gzip -9n > $(RELEASED)/cloister.1.gz
-	@$(RELEASED)/cloister completion bash > $(RELEASED)/completion.bash
-	@go run ./packaging/licences $(RELEASED)/cloister > $(RELEASED)/licences.txt
 
 .PHONY: rpm deb
-rpm deb: release
-	@VERSION=$(RELEASE) BUILD=$(RELEASED) MTIME=$$(git log -1 --format=%cI) \
-	  go tool -modfile packaging/nfpm/go.mod nfpm package -f packaging/nfpm/nfpm.yaml -p $@ -t $(RELEASED)/
+rpm deb: release build/nfpm
+	@packaging/pack.sh $(RELEASED) $(RELEASE) $(RELEASED)/packages $@
 
-# What goes on the stick.
+build/nfpm: packaging/nfpm/go.mod
+	@go build -modfile packaging/nfpm/go.mod -o $@ github.com/goreleaser/nfpm/v2/cmd/nfpm && touch $@
+
+# What goes on the stick. SIGN names an OpenPGP secret key, without which there are
+# checksums alone.
 .PHONY: media
-media: rpm deb starter verifiers
-	@packaging/media.sh build/media $(RELEASED) $(STARTER)
+media: release build/nfpm starter verifiers
+	@rm -rf $(RELEASED)/packages && packaging/pack.sh $(RELEASED) $(RELEASE) $(RELEASED)/packages
+	@packaging/media.sh build/media $(RELEASED)/packages $(STARTER) build/verifiers
+
+# The whole use, from the stick: what is released is what is tried.
+.PHONY: acceptance
+acceptance: media
+	@CLOISTER_MEDIUM=build/media go test -count=1 -timeout 30m -v ./test/package ./test/acceptance
 
 .PHONY: clean
 clean:
