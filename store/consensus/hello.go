@@ -61,13 +61,18 @@ func (n *Node) greet(ctx context.Context, c *rpc.Client, id string) error {
 		return errors.New(h.Verdict)
 	}
 	if verdict, _ := n.meet(h, id); verdict != "" {
-		return errors.New(verdict)
+		return unwelcome(verdict)
 	}
 	if h.Vouch {
 		n.known.meets(id)
 	}
 	return nil
 }
+
+// unwelcome is why this node will have nothing to do with a peer.
+type unwelcome string
+
+func (w unwelcome) Error() string { return string(w) }
 
 // meet judges a peer by its hello; empty = nothing is wrong.
 func (n *Node) meet(h hello, id string) (verdict string, vouch bool) {

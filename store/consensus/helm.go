@@ -118,18 +118,12 @@ func (h *helm) takeAgain() {
 	}
 }
 
-// settle applies an empty group. When it is applied, so is everything in the log
-// before it.
+// settle takes the lead's first step.
 func (h *helm) settle() (term uint64, err error) {
 	n := h.node
 	n.awaitClocks()
 	term = n.raft.CurrentTerm()
-	g := machine.Group{Time: n.clock.now(), Leader: n.leaderName()}
-	f := n.raft.Apply(g.AppendTo(nil), 0)
-	if err := f.Error(); err != nil {
-		return 0, err
-	}
-	if err, failed := f.Response().(error); failed {
+	if err := n.applyNothing(); err != nil {
 		return 0, err
 	}
 	if n.raft.CurrentTerm() != term {
@@ -139,6 +133,19 @@ func (h *helm) settle() (term uint64, err error) {
 		return 0, err
 	}
 	return term, nil
+}
+
+// applyNothing has an empty group applied, and with it everything in the log before
+// it. raft's own barrier would be an entry that the state machine never sees, for which
+// fresh reads would wait.
+func (n *Node) applyNothing() error {
+	g := machine.Group{Time: n.clock.now(), Leader: n.leaderName()}
+	f := n.raft.Apply(g.AppendTo(nil), 0)
+	if err := f.Error(); err != nil {
+		return err
+	}
+	err, _ := f.Response().(error)
+	return err
 }
 
 // update brings the role up to date.

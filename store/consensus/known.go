@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/raft"
 )
 
 // A voter whose disk was set back to an earlier state has forgotten what it
@@ -22,8 +24,12 @@ import (
 // What is lost in the same second on two disks is beyond this, as it is beyond
 // any quorum of three.
 
-// proof is what is known of one node. Each part only grows.
+// proof is what is known of one node. Each part only grows while it is a member.
 type proof struct {
+	// Since is the entry of the log that made it a member. A node that was removed
+	// and joined again is another one: a member that is behind the log still tells
+	// what it knew of the one before. 0 = of a program that keeps none.
+	Since uint64 `cbor:"6,keyasint,omitempty"`
 	Birth uint64 `cbor:"4,keyasint"` // the first life of its disk
 	Boot  uint64 `cbor:"1,keyasint"` // its newest life
 	Index uint64 `cbor:"2,keyasint"` // of the highest committed entry that it holds
@@ -44,13 +50,12 @@ func (p proof) isLife(life, mark uint64) bool {
 	return life == p.Boot && (mark == p.Mark || mark == 0 || p.Mark == 0)
 }
 
-// join takes both proofs together; what is proven of a newer disk replaces what
-// was of an older one.
+// join takes both proofs together; what is proven of a later member or a newer disk
+// replaces what was of an earlier or older one.
 func (p proof) join(q proof) proof {
-	switch {
-	case q.Birth > p.Birth:
+	if by := cmp.Or(cmp.Compare(q.Since, p.Since), cmp.Compare(q.Birth, p.Birth)); by > 0 {
 		return q
-	case q.Birth < p.Birth:
+	} else if by < 0 {
 		return p
 	}
 	mark := p.Mark
@@ -59,7 +64,7 @@ func (p proof) join(q proof) proof {
 	} else if q.Boot == p.Boot {
 		mark = max(p.Mark, q.Mark)
 	}
-	return proof{Birth: p.Birth, Boot: max(p.Boot, q.Boot), Index: max(p.Index, q.Index), Term: max(p.Term, q.Term), Mark: mark}
+	return proof{Since: p.Since, Birth: p.Birth, Boot: max(p.Boot, q.Boot), Index: max(p.Index, q.Index), Term: max(p.Term, q.Term), Mark: mark}
 }
 
 // vouchAfter is how long a starting node waits for the others that do not answer
@@ -74,7 +79,8 @@ type known struct {
 	// the life before.
 	start proof
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex      // guards all below
+	members map[string]bool // as of the last change that was gone through
 	proofs  map[string]proof
 	dirty   bool
 	met     map[string]bool // those who heard this life's hello and found nothing
@@ -136,8 +142,9 @@ func (k *known) write() error {
 func (k *known) note(id string, index, term uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if have, ok := k.proofs[id]; ok {
-		k.add(id, proof{Birth: have.Birth, Boot: have.Boot, Mark: have.Mark, Index: index, Term: term})
+	if have := k.proofs[id]; have.Birth != 0 {
+		have.Index, have.Term = index, term
+		k.add(id, have)
 	}
 }
 
@@ -170,12 +177,34 @@ func (k *known) all() map[string]proof {
 	return all
 }
 
-// forget drops what is known of nodes that are members no more.
-func (k *known) forget(members map[string]bool) {
+// follow takes a change of the members that the log holds at an index: who came is
+// another node than one of its name that was there before, and who went is forgotten.
+// The log's replay goes through a change once more, and takes nothing from what was
+// proven after it.
+func (k *known) follow(index uint64, members map[string]bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for id := range k.proofs {
-		if !members[id] {
+	for id := range members {
+		if !k.members[id] && k.proofs[id].Since < index {
+			k.proofs[id], k.dirty = proof{Since: index}, true
+		}
+	}
+	k.keep(members, index)
+}
+
+// restore takes the members as they were at an index, when the log before it is not
+// gone through: from a snapshot, or from nothing.
+func (k *known) restore(index uint64, members map[string]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keep(members, index)
+}
+
+// keep drops what was proven of others than the members as of an index; mu is held.
+func (k *known) keep(members map[string]bool, index uint64) {
+	k.members = members
+	for id, p := range k.proofs {
+		if !members[id] && p.Since <= index {
 			delete(k.proofs, id)
 			k.dirty = true
 		}
@@ -195,25 +224,26 @@ func (k *known) save() error {
 
 // judge compares a node's hello with what is known of it and notes its life. The
 // sentence is for a node that must stop. Only who leads knows the members for
-// certain, so only it judges a disk that is new: to the others it may be that of
-// a node that was removed and joined again, and they do not vouch for it.
+// certain, so only it judges another disk than the one that is known: to the others
+// it may be that of a node that was removed and joined again, and they do not vouch
+// for it.
 func (k *known) judge(h hello, leads bool) (verdict string, vouch bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p, ok := k.proofs[h.Node]
-	newer := h.Start.Birth > p.Birth
+	p := k.proofs[h.Node]
+	other := h.Start.Birth != p.Birth
 	switch {
-	case !ok || p.isLife(h.Boot, h.Mark):
-	case newer && !leads:
+	case p.Birth == 0 || p.isLife(h.Boot, h.Mark):
+	case other && !leads:
 		return "", false
 	case p.outlived(h.Boot, h.Mark):
 		return outlivedSentence(h.Node), false
-	case newer || h.Start.Boot < p.Boot || h.Start.Index < p.Index || h.Start.Term < p.Term:
+	case other || h.Start.Boot < p.Boot || h.Start.Index < p.Index || h.Start.Term < p.Term:
 		return fmt.Sprintf("the disk of node %s is older than what the cluster knows of it (it holds entries to %d in term %d, the cluster has proof of %d in term %d): "+
 			"it was set back, copied or emptied, and has forgotten what it acknowledged. Run `cloister node remove %s` on another node, empty this node's data folder, and join it again",
 			h.Node, h.Start.Index, h.Start.Term, p.Index, p.Term, h.Node), false
 	}
-	k.add(h.Node, proof{Birth: h.Start.Birth, Boot: h.Boot, Mark: h.Mark})
+	k.add(h.Node, proof{Since: p.Since, Birth: h.Start.Birth, Boot: h.Boot, Mark: h.Mark})
 	return "", true
 }
 
@@ -277,16 +307,29 @@ func (n *Node) unvouched() bool {
 
 // remember makes what is known durable, once a second.
 func (n *Node) remember() {
-	n.known.forget(n.memberSet())
 	if err := n.known.save(); err != nil {
 		n.fail(err)
 	}
 }
 
+// recall tells what is known which members the replay of the log begins with.
+func (n *Node) recall() error {
+	snaps, err := n.snapshots.List()
+	if err != nil {
+		return fmt.Errorf("list the snapshots: %w", err)
+	}
+	var last raft.SnapshotMeta
+	if len(snaps) > 0 {
+		last = *snaps[0]
+	}
+	n.known.restore(last.ConfigurationIndex, memberSet(last.Configuration))
+	return nil
+}
+
 // memberSet is the names of all members.
-func (n *Node) memberSet() map[string]bool {
-	members := map[string]bool{}
-	for _, s := range n.servers() {
+func memberSet(c raft.Configuration) map[string]bool {
+	members := make(map[string]bool, len(c.Servers))
+	for _, s := range c.Servers {
 		members[string(s.ID)] = true
 	}
 	return members

@@ -21,7 +21,13 @@ type order struct {
 	V    int    `cbor:"1,keyasint"` // version of this message
 	Verb string `cbor:"2,keyasint"`
 	Peer Peer   `cbor:"3,keyasint"`
+	// Again: it was given before to a leader that lost the lead over it, which may have
+	// done it or not.
+	Again bool `cbor:"4,keyasint,omitempty"`
 }
+
+// errLostLead is errNotLeading of who had begun an order.
+var errLostLead = fmt.Errorf("%w any more, and what it had begun may be done or not", errNotLeading)
 
 // The verbs of an order.
 const (
@@ -110,6 +116,7 @@ func (n *Node) order(ctx context.Context, o order, answer any) error {
 		if err == nil || !errors.Is(err, errNotLeading) {
 			return err
 		}
+		o.Again = o.Again || errors.Is(err, errLostLead)
 		select {
 		case <-role.changed:
 		case <-time.After(orderAgain): // a leader that was elected a moment ago does not lead yet
@@ -131,10 +138,19 @@ func (n *Node) send(ctx context.Context, leader *rpc.Client, o order) ([]byte, e
 	}
 	b, err = leader.Call(ctx, kindManage, b)
 	var refused *rpc.RefusedError
-	if errors.As(err, &refused) && refused.Reason == errNotLeading.Error() {
-		return nil, errNotLeading
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.As(err, &refused):
+		for _, known := range []error{errNotLeading, errLostLead} {
+			if refused.Reason == known.Error() {
+				return nil, known
+			}
+		}
+	case ctx.Err() == nil && o.Verb != verbTransfer: // the connection broke, and the leader with it
+		return nil, errLostLead
 	}
-	return b, err
+	return nil, err
 }
 
 // manage answers a peer's order.
@@ -151,6 +167,12 @@ func (in *inbound) manage(id uint64, b []byte) {
 			err = errNotLeading
 		}
 	}
+	switch { // the caller looks for just these two
+	case errors.Is(err, errLostLead):
+		err = errLostLead
+	case errors.Is(err, errNotLeading):
+		err = errNotLeading
+	}
 	if err != nil {
 		_ = in.conn.Send(rpc.Refusal, id, []byte(err.Error()))
 		return
@@ -166,7 +188,11 @@ func (n *Node) obey(ctx context.Context, o order) ([]byte, error) {
 	case verbAdd:
 		return nil, n.add(o.Peer)
 	case verbRemove:
-		return nil, n.remove(o.Peer.ID)
+		err := n.remove(o.Peer.ID)
+		if o.Again && errors.Is(err, store.ErrNotFound) {
+			err = nil // it was done the first time
+		}
+		return nil, err
 	case verbTransfer:
 		return nil, n.transfer(o.Peer.ID)
 	case verbReaddress:
@@ -187,33 +213,51 @@ func (n *Node) member(id string) (raft.Server, bool) {
 }
 
 // changed is the outcome of a change of raft's configuration.
-func changed(op string, f raft.Future) error {
-	err := f.Error()
+func changed(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+	case errors.Is(err, raft.ErrLeadershipLost):
+		return fmt.Errorf("%s: %w", op, errLostLead)
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return fmt.Errorf("%s: %w", op, errNotLeading)
 	default:
 		return fmt.Errorf("%s: %w", op, err)
 	}
 }
 
+// settled is nil when a server of the configuration, or its absence, is committed. A
+// change that is only in this node's log may be undone by the next leader, so no order
+// is answered by it: who heard "no such node" would empty the disk of a voter.
+func (n *Node) settled(id string) error {
+	before, _ := n.member(id)
+	if err := n.applyNothing(); err != nil {
+		return changed("settle the members", err)
+	}
+	if now, _ := n.member(id); now != before {
+		return errNotLeading
+	}
+	return nil
+}
+
 func (n *Node) add(p Peer) error {
 	s, known := n.member(p.ID)
 	switch {
 	case known && string(s.Address) == p.Address:
-		return nil
+		return n.settled(p.ID)
 	case known:
 		return n.readdress(p)
 	case len(n.servers()) >= maxVoters:
 		return fmt.Errorf("%w: a cluster has at most %d nodes; remove one first", store.ErrInvalid, maxVoters)
 	}
-	return changed("add "+p.ID, n.raft.AddNonvoter(raft.ServerID(p.ID), raft.ServerAddress(p.Address), 0, manageWithin))
+	return changed("add "+p.ID, n.raft.AddNonvoter(raft.ServerID(p.ID), raft.ServerAddress(p.Address), 0, manageWithin).Error())
 }
 
 func (n *Node) remove(id string) error {
 	if _, known := n.member(id); !known {
+		if err := n.settled(id); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w: no node %s is in the cluster", store.ErrNotFound, id)
 	}
 	if len(n.servers()) == 1 {
@@ -226,7 +270,7 @@ func (n *Node) remove(id string) error {
 		}
 		return errNotLeading
 	}
-	if err := changed("remove "+id, n.raft.RemoveServer(raft.ServerID(id), 0, manageWithin)); err != nil {
+	if err := changed("remove "+id, n.raft.RemoveServer(raft.ServerID(id), 0, manageWithin).Error()); err != nil {
 		return err
 	}
 	n.visitors.farewell(id)
@@ -297,9 +341,9 @@ func (n *Node) readdress(p Peer) error {
 		return fmt.Errorf("%w: no node %s is in the cluster", store.ErrNotFound, p.ID)
 	}
 	if s.Suffrage == raft.Voter {
-		return changed("readdress "+p.ID, n.raft.AddVoter(s.ID, raft.ServerAddress(p.Address), 0, manageWithin))
+		return changed("readdress "+p.ID, n.raft.AddVoter(s.ID, raft.ServerAddress(p.Address), 0, manageWithin).Error())
 	}
-	return changed("readdress "+p.ID, n.raft.AddNonvoter(s.ID, raft.ServerAddress(p.Address), 0, manageWithin))
+	return changed("readdress "+p.ID, n.raft.AddNonvoter(s.ID, raft.ServerAddress(p.Address), 0, manageWithin).Error())
 }
 
 // readdressSelf corrects this node's own address, which is its name in a cluster
@@ -329,6 +373,9 @@ func (n *Node) roll() []Member {
 				m.ClockOffset = n.skewOf(p)
 			}
 			m.LastContact, m.Note = now.Sub(p.at), p.describe(now, n.mesh.client(m.ID) != nil, m.ClockOffset)
+			if why := n.mesh.refused(m.ID); why != "" { // it may have no member to hear that from
+				m.Note = why
+			}
 			m.Healthy = m.Note == ""
 		}
 		all = append(all, m)

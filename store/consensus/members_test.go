@@ -80,6 +80,10 @@ func TestOrdersThatMakeNoSense(t *testing.T) {
 			t.Errorf("%s: done", what)
 		}
 	}
+	// Given again after the leader lost the lead over it, it was done the first time.
+	if err := n.order(t.Context(), order{Verb: verbRemove, Peer: Peer{ID: "n9"}, Again: true}, nil); err != nil {
+		t.Errorf("a removal that was given before: %v", err)
+	}
 }
 
 func TestATransferIsQuick(t *testing.T) {

@@ -128,6 +128,21 @@ func (m *mesh) client(id string) *rpc.Client {
 	return l.client
 }
 
+// refused is why this node refuses a member, empty when it does not.
+func (m *mesh) refused(id string) string {
+	m.mu.Lock()
+	l := m.links[id]
+	m.mu.Unlock()
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var why unwelcome
+	errors.As(l.failure, &why)
+	return string(why)
+}
+
 // awaitMember waits while this node leads and a member is away.
 func (n *Node) awaitMember(id string) {
 	n.mesh.mu.Lock()

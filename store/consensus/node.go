@@ -249,6 +249,9 @@ func (n *Node) open() (err error) {
 	if err := n.clean(); err != nil {
 		return err
 	}
+	if err := n.recall(); err != nil {
+		return err
+	}
 	// A life's number is its start in ms unless the clock went back, so that no
 	// two are equal even when the folder is a copy of an older one.
 	if n.known.start.Boot, err = n.logs.GetUint64(bootKey); err != nil {

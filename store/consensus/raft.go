@@ -155,12 +155,8 @@ func (f *fsm) Apply(l *raft.Log) any {
 // StoreConfiguration implements raft.ConfigurationStore.
 func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
 	n := (*Node)(f)
+	n.known.follow(index, memberSet(c))
 	n.progress.set(index)
-	members := map[string]bool{}
-	for _, s := range c.Servers {
-		members[string(s.ID)] = true
-	}
-	n.known.forget(members)
 	n.mesh.follow(c.Servers)
 }
 
@@ -187,6 +183,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		(*Node)(f).fail(err)
 		return err
 	}
+	f.known.restore(snaps[0].ConfigurationIndex, memberSet(snaps[0].Configuration))
 	return nil
 }
 

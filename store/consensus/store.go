@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 
 	"github.com/hashicorp/raft"
 
@@ -188,15 +189,21 @@ func (n *Node) rebirth() error {
 // under a lower one all that it proposes is refused for ever. They know a higher
 // one when the node was made anew under the name of a node whose clock was ahead
 // of this one's. What is under way was then refused under the old number, and is
-// sent again under the new one.
+// sent again under the new one. That one is drawn: what this node knows may end
+// before the life of another that was made anew under the name, and outranked the
+// same number. Two lives of one number would take each other's outcomes for theirs.
 func (n *Node) outrank() error {
 	known := n.machine.Boot(n.cfg.NodeID)
 	if known <= n.origin.boot.Load() {
 		return nil
 	}
-	if err := n.logs.setBoot(known + 1); err != nil {
+	above := known + 1 + rand.Uint64N(outrankBy)
+	if err := n.logs.setBoot(above); err != nil {
 		return err
 	}
-	n.origin.boot.Store(known + 1)
+	n.origin.boot.Store(above)
 	return nil
 }
+
+// outrankBy is by how much a life that outranks another is at most above it.
+const outrankBy = 1 << 40

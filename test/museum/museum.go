@@ -82,5 +82,17 @@ func Exhibits() []Exhibit {
 			"a node whose disk was set back was told, when the numbers that its two lives drew fell so, only that another process uses a copy of its folder, and not what to do",
 			"chaos: yesterday", "store/consensus", "TestANodeHearsOfALaterStartOfItself",
 		},
+		{
+			"of two nodes made anew under one name on machines whose clocks are behind, the second outranked the same earlier life as the first: it took the outcomes of the first, which came by in the log, for those of its own transactions, and acknowledged what was never written",
+			"chaos: membership with a wrong clock, several times", "store/consensus", "TestReplacedTwiceOnAMachineWhoseClockIsBehind",
+		},
+		{
+			"what was proven of a node before its removal came back from a member that was behind the log, and was held against the one that joined under its name: its disk was refused as emptied, and it stayed in no cluster",
+			"CI, once: membership after a split", "store/consensus", "TestWhoJoinedAgainIsAnotherNode",
+		},
+		{
+			"an order about the members was answered by a change that was only in the leader's own log, and could be undone: \"no such node\" of a voter whose disk is then emptied",
+			"reading the room after that", "store/consensus", "TestAnOrderWaitsForTheChangeBeforeIt",
+		},
 	}
 }
