@@ -267,6 +267,7 @@ func (r *run) setClock(n *node, offset time.Duration) {
 
 // replace removes a node and lets a bare one join under its name.
 func (r *run) replace(n *node) {
+	n.forgive(true) // a removed node may end, before who removes it hears that it is
 	if err := wait(r.t.Context(), func() error {
 		err := r.admin(wire.Admin{Do: "remove", ID: n.id})
 		if err != nil && strings.Contains(err.Error(), "no node "+n.id) {
@@ -277,7 +278,6 @@ func (r *run) replace(n *node) {
 		r.wrong("%s could not be removed: %v", n.id, err)
 		return
 	}
-	n.forgive(true) // a removed node may end
 	r.hold(0, short)
 	n.end(syscall.SIGKILL)
 	if err := n.wipe(r.t); err != nil {

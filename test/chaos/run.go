@@ -51,7 +51,7 @@ func Run(t *testing.T, binary string, p Plan) map[history.Outcome]int {
 			if err := c.keep(p.Keep, wrong); err != nil {
 				t.Error(err)
 			}
-			t.Errorf("seed %d, kept in %s:\n%s", p.Seed, p.Keep, strings.Join(wrong, "\n"))
+			t.Errorf("seed %d, kept in %s:\n%s\n%s", p.Seed, p.Keep, strings.Join(wrong, "\n"), c.tails())
 		}
 	}()
 	ctx, stop := context.WithCancel(t.Context())
