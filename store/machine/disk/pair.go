@@ -63,11 +63,12 @@ func (v *Volume) Open(gen uint64) (kv.Pair, error) {
 
 // So many flushed memtables, at least and at most, wait until they are compacted: with
 // few, and a next level much smaller than they are together, each byte is written again
-// and again. Each database chooses at its start: all nodes apply the same, and would all
-// compact in the same seconds, when nobody is left to answer.
+// and again. The next level is twice as large as they are, so a database of less than a
+// gigabyte has no other. Each database chooses at its start: all nodes apply the same,
+// and would all compact in the same seconds, when nobody is left to answer.
 const (
-	levelZeroLeast = 10
-	levelZeroMost  = 15
+	levelZeroLeast = 18
+	levelZeroMost  = 24
 )
 
 // openDatabase opens one database with every memory size set: Badger's defaults
@@ -95,7 +96,7 @@ func (v *Volume) openDatabase(dir string, c options.CompressionType, tables []ui
 		WithNumMemtables(3).
 		WithNumLevelZeroTables(levelZero).
 		WithNumLevelZeroTablesStall(3 * levelZero).
-		WithBaseLevelSize(int64(levelZero/2) * v.cfg.MemtableBytes).
+		WithBaseLevelSize(int64(2*levelZero) * v.cfg.MemtableBytes).
 		WithNumCompactors(2).
 		WithCompression(c).
 		WithBaseTableSize(4 << 20).
