@@ -90,7 +90,7 @@ func (in *inbound) hello(id uint64, b []byte) error {
 		return in.conn.Send(rpc.Refusal, id, []byte("a hello that cannot be read: it is no node of this program"))
 	}
 	answer := n.hello()
-	if _, member := n.member(in.peer); !member && n.Leads() {
+	if n.Leads() && n.gone(in.peer) {
 		answer.Removed, answer.Verdict = true, removedSentence(in.peer)
 	} else {
 		answer.Verdict, answer.Vouch = n.meet(h, in.peer)
@@ -106,6 +106,14 @@ func (in *inbound) hello(id uint64, b []byte) error {
 		return err
 	}
 	return in.conn.Send(rpc.Answer, id, own)
+}
+
+// gone reports whether a node is no member, by the changes that are committed and by
+// those that are not: a removal may be undone, and a new member says hello before its
+// addition is.
+func (n *Node) gone(id string) bool {
+	_, member := n.member(id)
+	return !member && !n.known.member(id)
 }
 
 func removedSentence(id string) string {

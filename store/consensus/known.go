@@ -200,6 +200,13 @@ func (k *known) restore(index uint64, members map[string]bool) {
 	k.keep(members, index)
 }
 
+// member reports whether a node is one, as of the last change that was gone through.
+func (k *known) member(id string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.members[id]
+}
+
 // keep drops what was proven of others than the members as of an index; mu is held.
 func (k *known) keep(members map[string]bool, index uint64) {
 	k.members = members

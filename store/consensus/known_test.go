@@ -189,6 +189,12 @@ func TestAnOrderWaitsForTheChangeBeforeIt(t *testing.T) {
 	if _, ok := n.known.all()[away[0]]; !ok {
 		t.Error("a removal that may be undone made the leader forget what its disk must hold")
 	}
+	if n.gone(away[0]) {
+		t.Error("a node is told that it was removed, and ends for ever, by a removal that may be undone")
+	}
+	if !n.gone("n9") {
+		t.Error("a node that never was a member is one")
+	}
 	for what, err := range map[string]error{"removed again": n.remove(away[0]), "added again": n.add(Peer{ID: away[1], Address: g.peers[away[1]].addr})} {
 		if !errors.Is(err, errNotLeading) {
 			t.Errorf("%s: %v, by a change that nobody else holds", what, err)

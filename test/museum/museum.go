@@ -91,7 +91,7 @@ func Exhibits() []Exhibit {
 			"CI, once: membership after a split", "store/consensus", "TestWhoJoinedAgainIsAnotherNode",
 		},
 		{
-			"an order about the members was answered by a change that was only in the leader's own log, and could be undone: \"no such node\" of a voter whose disk is then emptied",
+			"an order about the members was answered by a change that was only in the leader's own log, and could be undone: \"no such node\" of a voter whose disk is then emptied, and to the voter itself that it is removed for ever",
 			"reading the room after that", "store/consensus", "TestAnOrderWaitsForTheChangeBeforeIt",
 		},
 	}
