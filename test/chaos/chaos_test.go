@@ -102,6 +102,15 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
+// TestMembersComeAndGo replaces nodes again and again between faults that leave others
+// behind the log: the second under a name meets what is left of the first.
+func TestMembersComeAndGo(t *testing.T) {
+	t.Parallel()
+	binary, s := need(t), seed(t)
+	menu := []string{"split", "membership", "isolate the leader", "membership", "clock", "membership", "membership"}
+	t.Log(Run(t, binary, Plan{Seed: s, Nodes: 3, Clients: 4, Disks: true, Keep: keep(t, s), Menu: menu}))
+}
+
 // TestSeeds runs as many seeds as the environment says, each with random faults;
 // without it, one with few faults on five nodes.
 // CLOISTER_CHAOS_MENU names the faults instead, with commas between;

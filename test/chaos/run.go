@@ -75,6 +75,11 @@ func (r *run) all(p Plan) {
 		for range p.Faults {
 			p.Menu = append(p.Menu, menu[r.rnd.IntN(len(menu))].name)
 		}
+		if rand.New(rand.NewPCG(p.Seed, 13)).IntN(3) == 0 { // members that come and go between other faults meet what those left behind
+			for i := 1; i < len(p.Menu); i += 2 {
+				p.Menu[i] = "membership"
+			}
+		}
 	}
 	r.hold(short, 2*short)
 	for _, name := range p.Menu {
