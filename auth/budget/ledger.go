@@ -13,6 +13,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 const (
@@ -218,7 +219,7 @@ func (l *Ledger) SetLimit(ctx context.Context, tx *store.Tx, limit Limit) error 
 		tx.Add(limit.counter(l.now()), spent, store.NoLimit, 0)
 	}
 	tx.Put(limitsChanged.Key(), nil)
-	tx.Put(limit.key(), encode(storedLimit{V: 1, Amount: limit.Amount}))
+	tx.Put(limit.key(), schema.MustEncode(storedLimit{V: 1, Amount: limit.Amount}))
 	l.follow(tx, limit, false)
 	return tx.Err()
 }
@@ -411,16 +412,4 @@ func parseLimit(key store.Key, value []byte, deleted bool) (Limit, bool) {
 	}
 	limit.Amount = v.Amount
 	return limit, limit.valid() == nil
-}
-
-func encode(v any) []byte {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic(err) // the options are constant
-	}
-	b, err := mode.Marshal(v)
-	if err != nil {
-		panic(err) // plain structs of numbers always encode
-	}
-	return b
 }

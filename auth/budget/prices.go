@@ -20,6 +20,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // ErrUnknownPrice is the kind of a cost that cannot be said because the catalogue
@@ -196,7 +197,7 @@ func (p *Prices) Import(ctx context.Context, r io.Reader) (int, error) {
 	for chunk := range slices.Chunk(prices, 500) {
 		tx := store.NewTx()
 		for _, price := range chunk {
-			tx.Put(imported.Key(price.Model, price.Unit, price.From), encode(storedPrice{V: 1, NanoUSD: price.NanoUSD, Per: price.Per}))
+			tx.Put(imported.Key(price.Model, price.Unit, price.From), schema.MustEncode(storedPrice{V: 1, NanoUSD: price.NanoUSD, Per: price.Per}))
 		}
 		if _, err := p.store.Apply(ctx, tx); err != nil {
 			return 0, fmt.Errorf("store the prices: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // onces holds, for each idempotency key that came with a request, what was done
@@ -78,7 +79,7 @@ func (o *Once) Claim(u *store.Update, note []byte) error {
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	u.Put(o.key, encode(onceRow{V: 1, Request: o.request, Note: note, At: o.now().Unix()}))
+	u.Put(o.key, schema.MustEncode(onceRow{V: 1, Request: o.request, Note: note, At: o.now().Unix()}))
 	return nil
 }
 

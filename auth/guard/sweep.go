@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/auth/budget"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // open holds an entry for each act that was begun and not finished, ordered by
@@ -56,7 +57,7 @@ func (g *Guard) leaveOpen(tx *store.Tx, p *Permit) store.Key {
 	}
 	deadline := g.now().Add(within(req)).Unix() + 1
 	key := open.Key(store.Number(uint64(deadline)), p.id)
-	tx.Put(key, encode(act))
+	tx.Put(key, schema.MustEncode(act))
 	return key
 }
 
@@ -192,16 +193,4 @@ func actorOf(chain []actor) audit.Actor {
 		out = a
 	}
 	return out
-}
-
-func encode(v any) []byte {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic(err) // the options are constant
-	}
-	b, err := mode.Marshal(v)
-	if err != nil {
-		panic(err) // plain structs always encode
-	}
-	return b
 }

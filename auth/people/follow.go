@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth/directory"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // refreshWithin bounds asking one directory about everybody who is signed in.
@@ -123,7 +124,7 @@ func (s *Service) written(ctx context.Context, dir, made string, uuids []string)
 func (s *Service) rewriteMember(ctx context.Context, b before, next memberRow) error {
 	tx := store.NewTx()
 	tx.Check(b.item.Key, b.item.Version)
-	tx.Put(b.item.Key, rewrite(b.item.Value, next))
+	tx.Put(b.item.Key, schema.MustRewrite(b.item.Value, next))
 	if _, err := s.cfg.Store.Apply(ctx, tx); err != nil && !errors.Is(err, store.ErrConflict) {
 		return fmt.Errorf("write what a directory says of its people: %w", err)
 	}
@@ -163,7 +164,7 @@ func (s *Service) putHeard(ctx context.Context, dir string, row heardRow) error 
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		u.Put(heard.Key(dir), rewrite(item.Value, row))
+		u.Put(heard.Key(dir), schema.MustRewrite(item.Value, row))
 		return nil
 	})
 	if err != nil {

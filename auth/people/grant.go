@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-os/cloister/auth/directory"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Grant is a role that a group of a directory gives to whoever is in it, directly
@@ -105,23 +106,14 @@ func (s *Service) isIn(ctx context.Context, d *directory.Directory, dir string, 
 	return slices.ContainsFunc(p.Groups, func(g directory.Group) bool { return g.ID == group }), nil
 }
 
-// finish adds the permit's outcome to the change that it permitted, unless the
-// request was carried out before.
+// finish adds the permit's outcome to the change that it permitted.
 func (s *Service) finish(ctx context.Context, permit *guard.Permit, f func(*store.Update) error) error {
-	_, err := s.cfg.Store.Update(ctx, func(u *store.Update) error {
-		if err := guard.OnceOf(ctx).Claim(u, nil); err != nil {
-			return err
-		}
+	return s.once(ctx, func(u *store.Update) error {
 		if err := f(u); err != nil {
 			return err
 		}
 		return s.cfg.Door.Finish(u.Tx, permit, guard.Outcome{Status: guard.StatusOK})
 	})
-	var before *guard.DoneError
-	if errors.As(err, &before) {
-		return nil
-	}
-	return err
 }
 
 func (s *Service) addGrant(u *store.Update, dir, made string, g grantRow) error {
@@ -143,7 +135,7 @@ func (s *Service) addGrant(u *store.Update, dir, made string, g grantRow) error 
 		return fmt.Errorf("%w: %d groups of %s give roles already; gather people in fewer groups", ErrInvalid, len(row.Grants), dir)
 	}
 	row.V, row.Grants = 1, append(row.Grants, g)
-	u.Put(grants.Key(dir), rewrite(item.Value, row))
+	u.Put(grants.Key(dir), schema.MustRewrite(item.Value, row))
 	return nil
 }
 
@@ -167,7 +159,7 @@ func (s *Service) Revoke(ctx context.Context, p auth.Principal, dir, group strin
 				return err
 			}
 		}
-		u.Put(grants.Key(dir), rewrite(item.Value, row))
+		u.Put(grants.Key(dir), schema.MustRewrite(item.Value, row))
 		return nil
 	})
 }

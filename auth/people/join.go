@@ -14,6 +14,7 @@ import (
 	"github.com/cloister-os/cloister/auth/directory"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // testWithin bounds a walk through all servers of a directory.
@@ -99,7 +100,7 @@ func (s *Service) Add(ctx context.Context, p auth.Principal, c directory.Config,
 		if _, err := u.Get(directories.Key(c.Name)); !errors.Is(err, store.ErrNotFound) {
 			return either(err, fmt.Errorf("%w: remove %s first, or choose another name", ErrExists, c.Name))
 		}
-		u.Put(directories.Key(c.Name), encode(row))
+		u.Put(directories.Key(c.Name), schema.MustEncode(row))
 		return nil
 	})
 }
@@ -352,10 +353,7 @@ func (s *Service) change(ctx context.Context, req guard.Request, f func(*store.U
 	if err := s.allowed(ctx, req); err != nil {
 		return err
 	}
-	_, err := s.cfg.Store.Update(ctx, func(u *store.Update) error {
-		if err := guard.OnceOf(ctx).Claim(u, nil); err != nil {
-			return err
-		}
+	return s.once(ctx, func(u *store.Update) error {
 		permit, err := s.cfg.Door.Begin(ctx, u.Tx, req)
 		if err != nil {
 			return err
@@ -364,6 +362,16 @@ func (s *Service) change(ctx context.Context, req guard.Request, f func(*store.U
 			return err
 		}
 		return s.cfg.Door.Finish(u.Tx, permit, guard.Outcome{Status: guard.StatusOK})
+	})
+}
+
+// once makes a change unless the request was carried out before.
+func (s *Service) once(ctx context.Context, f func(*store.Update) error) error {
+	_, err := s.cfg.Store.Update(ctx, func(u *store.Update) error {
+		if err := guard.OnceOf(ctx).Claim(u, nil); err != nil {
+			return err
+		}
+		return f(u)
 	})
 	var before *guard.DoneError
 	if errors.As(err, &before) {

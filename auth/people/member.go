@@ -10,6 +10,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/directory"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Member is somebody of a directory as they are to this house.
@@ -132,7 +133,7 @@ func (s *Service) Prove(ctx context.Context, f Found, password string) (Member, 
 			return err
 		}
 		if err != nil || !before.same(row) || row.Checked-before.Checked >= int64(restate/time.Second) {
-			write = func(tx *store.Tx) { tx.Put(key, rewrite(item.Value, row)) }
+			write = func(tx *store.Tx) { tx.Put(key, schema.MustRewrite(item.Value, row)) }
 		}
 		m, err = s.member(snap, f.Account.Directory, p.ID, f.row, row)
 		return err

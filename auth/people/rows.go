@@ -12,7 +12,6 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/directory"
 	"github.com/cloister-os/cloister/store"
-	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Where things are kept.
@@ -91,24 +90,6 @@ type heardRow struct {
 	Why    string `cbor:"4,keyasint,omitempty"`
 	People int    `cbor:"5,keyasint"` // how many were asked for
 	TookMS int64  `cbor:"6,keyasint"`
-}
-
-func encode(v any) []byte {
-	b, err := schema.Encode(v)
-	if err != nil {
-		panic(err) // plain structs always encode
-	}
-	return b
-}
-
-// rewrite is encode in place of a value that was read: what a newer program wrote
-// into it stays.
-func rewrite(old []byte, v any) []byte {
-	b, err := schema.Rewrite(old, v)
-	if err != nil {
-		return encode(v) // the old value is no row, though it was read as one
-	}
-	return b
 }
 
 // read reads a row; store.ErrNotFound when there is none.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 	"github.com/cloister-os/cloister/store/storetest"
 )
 
@@ -31,7 +32,7 @@ func upgraded(t testing.TB, logger *slog.Logger) (*Policies, store.Store) {
 		t.Fatal(err)
 	}
 	tx := store.NewTx()
-	tx.Put(seeded.Key(), encode(stored{V: 1}))
+	tx.Put(seeded.Key(), schema.MustEncode(stored{V: 1}))
 	for _, text := range texts {
 		if _, err := p.Put(tx, text); err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Starter is the file of starter policies. Older programs cannot read them, so they
@@ -44,7 +45,7 @@ func readOffer(get func(store.Key) (store.Item, error)) (o offer, err error) {
 }
 
 func putOffer(tx *store.Tx) {
-	tx.Put(seeded.Key(), encode(offer{V: 1, Format: store.FormatStarter}))
+	tx.Put(seeded.Key(), schema.MustEncode(offer{V: 1, Format: store.FormatStarter}))
 }
 
 // Seed writes the starter policies if none were ever written: the installation is

@@ -9,6 +9,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 const (
@@ -25,18 +26,6 @@ type stored struct {
 	Text string `cbor:"text"`
 }
 
-func encode(v any) []byte {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic(err) // the options are constant
-	}
-	b, err := mode.Marshal(v)
-	if err != nil {
-		panic(err) // plain structs of strings always encode
-	}
-	return b
-}
-
 // Put checks the policy's text and adds it to the transaction under its @id,
 // which it returns. Once the transaction is applied the policy counts for the
 // next decision. The error is one sentence that matches ErrInvalid.
@@ -49,7 +38,7 @@ func (p *Policies) Put(tx *store.Tx, text string) (string, error) {
 	if known[c.ID] == nil && len(known) >= MaxPolicies {
 		return "", fmt.Errorf("%w: there are already %d policies, remove some first", ErrInvalid, MaxPolicies)
 	}
-	tx.Put(policies.Key(c.ID), encode(stored{V: 1, Text: c.Text}))
+	tx.Put(policies.Key(c.ID), schema.MustEncode(stored{V: 1, Text: c.Text}))
 	tx.Put(changed.Key(), nil)
 	p.follow(tx, c.ID, c)
 	return c.ID, tx.Err()

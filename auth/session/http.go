@@ -14,6 +14,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/people"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // CookieName is the session's cookie. Browsers take a __Host- cookie only over
@@ -156,7 +157,7 @@ func (s *Service) touch(ctx context.Context, item store.Item, row sessionRow, no
 	row.Seen = now.Unix()
 	tx := store.NewTx()
 	tx.Check(item.Key, item.Version)
-	tx.Put(item.Key, rewrite(item.Value, row))
+	tx.Put(item.Key, schema.MustRewrite(item.Value, row))
 	s.store.Submit(context.WithoutCancel(ctx), tx, store.Bulk)
 }
 

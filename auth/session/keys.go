@@ -12,6 +12,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/guard"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Bounds of API keys.
@@ -118,7 +119,7 @@ func (s *Service) CreateKey(ctx context.Context, p auth.Principal, spec KeySpec)
 		if _, err := u.Get(apiKeys.Key(id)); err != store.ErrNotFound {
 			return either(err, errors.New("make a key: its id is taken"))
 		}
-		u.Put(apiKeys.Key(id), encode(row))
+		u.Put(apiKeys.Key(id), schema.MustEncode(row))
 		return nil
 	})
 	var before *guard.DoneError
@@ -148,7 +149,7 @@ func (s *Service) noteKey(ctx context.Context, id, secret string) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("seal the new key: %w", err)
 	}
-	return encode(noted{id, sealed}), nil
+	return schema.MustEncode(noted{id, sealed}), nil
 }
 
 // madeBefore is the key that an earlier sending of the same request made.

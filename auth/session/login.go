@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // errWrong is the one answer to a wrong name and to a wrong password.
@@ -140,7 +141,7 @@ func (s *Service) open(tx *store.Tx, u User, of string) (Session, string) {
 	token := sessionPrefix + newSecret()
 	now := s.now()
 	row := sessionRow{V: 1, User: u.ID, Created: now.Unix(), Seen: now.Unix(), Of: of}
-	tx.Put(sessions.Key(hashPart(token)), encode(row))
+	tx.Put(sessions.Key(hashPart(token)), schema.MustEncode(row))
 	return Session{User: u, Created: now, Expires: now.Add(s.life)}, token
 }
 

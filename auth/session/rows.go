@@ -11,7 +11,6 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
-	"github.com/cloister-os/cloister/store/schema"
 )
 
 // Where things are kept. No key and no value holds a secret in clear.
@@ -69,28 +68,6 @@ type throttleRow struct {
 	Attempts int   `cbor:"attempts"`
 	Last     int64 `cbor:"last"`  // seconds since 1970
 	Until    int64 `cbor:"until"` // milliseconds since 1970: no attempt before
-}
-
-func encode(v any) []byte {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic(err) // the options are constant
-	}
-	b, err := mode.Marshal(v)
-	if err != nil {
-		panic(err) // plain structs always encode
-	}
-	return b
-}
-
-// rewrite is encode in place of a value that was read: what a newer program wrote
-// into it stays.
-func rewrite(old []byte, v any) []byte {
-	b, err := schema.Rewrite(old, v)
-	if err != nil {
-		return encode(v) // the old value is no row, though it was read as one
-	}
-	return b
 }
 
 func decode(b []byte, v any) error { return cbor.Unmarshal(b, v) }

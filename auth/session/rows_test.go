@@ -3,13 +3,14 @@ package session
 import (
 	"testing"
 
+	"github.com/cloister-os/cloister/store/schema"
 	"github.com/fxamacker/cbor/v2"
 )
 
 // TestARewrittenSessionKeepsWhatANewerProgramWrote: two programs serve one session
 // while a cluster is upgraded.
 func TestARewrittenSessionKeepsWhatANewerProgramWrote(t *testing.T) {
-	newer := encode(struct {
+	newer := schema.MustEncode(struct {
 		sessionRow
 		Later string `cbor:"later"`
 	}{sessionRow{V: 2, User: "u-1"}, "kept"})
@@ -19,7 +20,7 @@ func TestARewrittenSessionKeepsWhatANewerProgramWrote(t *testing.T) {
 	}
 	row.Seen++
 	var got map[string]any
-	if err := cbor.Unmarshal(rewrite(newer, row), &got); err != nil || got["later"] != "kept" {
+	if err := cbor.Unmarshal(schema.MustRewrite(newer, row), &got); err != nil || got["later"] != "kept" {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/auth/audit"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // ErrSetupDone and ErrSetupCode are the ways setup is refused beside a throttle
@@ -84,7 +85,7 @@ func (s *Service) NewSetupCode(ctx context.Context) (string, error) {
 		if _, err := u.Get(setupDone.Key()); err != store.ErrNotFound {
 			return either(err, ErrSetupDone)
 		}
-		u.Put(setupCode.Key(s.node), encode(codeRow{V: 1, Hash: h[:]}))
+		u.Put(setupCode.Key(s.node), schema.MustEncode(codeRow{V: 1, Hash: h[:]}))
 		return s.event(u.Tx, eventCode, audit.Actor{Kind: auth.System, ID: s.node}, "", nil)
 	})
 	if err != nil {
@@ -211,13 +212,13 @@ func (s *Service) finishSetup(ctx context.Context, code string, admin User, hash
 		if _, err := u.Get(userNames.Key(admin.Name)); err != store.ErrNotFound {
 			return either(err, ErrSetupDone)
 		}
-		u.Put(setupDone.Key(), encode(nameRow{V: 1, ID: admin.ID}))
+		u.Put(setupDone.Key(), schema.MustEncode(nameRow{V: 1, ID: admin.ID}))
 		for _, item := range codes {
 			u.Tx.Check(item.Key, item.Version)
 			u.Delete(item.Key)
 		}
-		u.Put(userNames.Key(admin.Name), encode(nameRow{V: 1, ID: admin.ID}))
-		u.Put(users.Key(admin.ID), encode(userRow{V: 1, Name: admin.Name, Roles: admin.Roles, Hash: hash, Created: s.now().Unix()}))
+		u.Put(userNames.Key(admin.Name), schema.MustEncode(nameRow{V: 1, ID: admin.ID}))
+		u.Put(users.Key(admin.ID), schema.MustEncode(userRow{V: 1, Name: admin.Name, Roles: admin.Roles, Hash: hash, Created: s.now().Unix()}))
 		opened, token = s.open(u.Tx, admin, "")
 		return s.event(u.Tx, eventSetup, audit.ActorOf(admin.Principal()), admin.ID, nil)
 	})

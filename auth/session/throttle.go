@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloister-os/cloister/auth"
 	"github.com/cloister-os/cloister/store"
+	"github.com/cloister-os/cloister/store/schema"
 )
 
 // ThrottledError says that an attempt was not even tried, and when to come back.
@@ -98,7 +99,7 @@ func (s *Service) countIn(u *store.Update, t throttle, whom string) (before int,
 	before = row.Attempts
 	row.V, row.Attempts, row.Last = 1, row.Attempts+1, now.Unix()
 	row.Until = now.Add(t.wait(row.Attempts)).UnixMilli()
-	u.Put(t.key(whom), encode(row))
+	u.Put(t.key(whom), schema.MustEncode(row))
 	return before, nil
 }
 
@@ -133,7 +134,7 @@ func (s *Service) forgiveLogin(ctx context.Context, tx *store.Tx, name string) {
 	from := name + "\x00" + address(ctx)
 	forAddress().forgive(tx, from)
 	forName().forgive(tx, name)
-	tx.Put(throttles.Key(familiar, hashPart(from)), encode(throttleRow{V: 1, Last: s.now().Unix()}))
+	tx.Put(throttles.Key(familiar, hashPart(from)), schema.MustEncode(throttleRow{V: 1, Last: s.now().Unix()}))
 }
 
 type addressKey struct{}

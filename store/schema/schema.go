@@ -34,6 +34,26 @@ var mode = func() cbor.EncMode {
 // Encode encodes a new value.
 func Encode(v any) ([]byte, error) { return mode.Marshal(v) }
 
+// MustEncode is Encode of what always encodes: a struct of numbers, texts, bytes and
+// lists or maps of them.
+func MustEncode(v any) []byte {
+	b, err := mode.Marshal(v)
+	if err != nil {
+		panic(err) // the caller's type is at fault, whatever its value
+	}
+	return b
+}
+
+// MustRewrite is Rewrite of what always encodes. An old value that is no map is
+// replaced as a whole: nothing of it can be kept.
+func MustRewrite(old []byte, v any) []byte {
+	b, err := Rewrite(old, v)
+	if err != nil {
+		return MustEncode(v)
+	}
+	return b
+}
+
 // Rewrite encodes v, a struct, in place of the value old that it was decoded from:
 // fields of old that v's type does not have are kept as they are. An empty old is
 // as if there were none.

@@ -94,3 +94,15 @@ func TestWhatHasNothingUnknownIsEncodedAsNew(t *testing.T) {
 		t.Error("a number was rewritten as a struct")
 	}
 }
+
+// A value that is no map has no field to keep: what is read as nothing is written anew.
+func TestWhatIsNoMapIsReplaced(t *testing.T) {
+	row := struct {
+		V uint `cbor:"v"`
+	}{1}
+	for _, old := range [][]byte{nil, {0xff}, MustEncode(7)} {
+		if got := MustRewrite(old, row); !bytes.Equal(got, MustEncode(row)) {
+			t.Errorf("%x in place of %x", got, old)
+		}
+	}
+}
